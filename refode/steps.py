@@ -51,7 +51,6 @@ ASCII = str.maketrans(
     | {"‖": "|", "⟨": "<", "⟩": ">", "≤": "<=", "≥": ">=", "≠": "!=", "→": "->", "′": "'", "″": "''", "ᵀ": "^T"}
     | dict(zip("₀₁₂₃₄", ("_0", "_1", "_2", "_3", "_4"), strict=True))
     | dict(zip("⁰¹²³⁴", ("^0", "^1", "^2", "^3", "^4"), strict=True))
-    | {"\u0307": "'"}  # the dot of ȧ
 )
 
 
@@ -226,5 +225,5 @@ def _word(ok: bool | None) -> Verdict:
 
 def _ascii(text: str) -> str:
     """A formula for a terminal of any code page: ∇ becomes grad, ε eps, ȧ a', x₁ x_1."""
-    letters = unicodedata.normalize("NFD", text).translate(ASCII)
-    return letters.encode("ascii", "replace").decode()
+    letters = unicodedata.normalize("NFD", text.translate(ASCII))
+    return letters.replace("\u0307", "'").encode("ascii", "replace").decode()
