@@ -1,3 +1,59 @@
-"""refode: Neural ODEs from the note, executable."""
+"""refode: Neural ODEs from the note, executable.
+
+Every vector-Jacobian product is written by hand, feeds an adjoint dynamics function, and goes through
+`scipy.integrate.solve_ivp` forward and in reverse. `python -m refode.where D13` leads from an item of the note to the
+code that computes it and to the tests that check it.
+"""
+
+from refode.activations import Activation
+from refode.adjoint import Gradient, adjoint
+from refode.check_field import check_field
+from refode.errors import ReconstructionWarning, SolveError
+from refode.fields import (
+    Augmented,
+    CubicSpiral,
+    Linear,
+    LotkaVolterra,
+    Pendulum,
+    VanDerPol,
+    VectorField,
+    jacobian,
+    jvp,
+    linearize,
+)
+from refode.losses import GaussianNLL, SquaredError, loss_and_gradient
+from refode.mlp import MLP
+from refode.running_cost import KineticEnergy, WithRunningCost
+from refode.solve import Trajectory, solve
+from refode.steppers import RK4, Euler
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "MLP",
+    "RK4",
+    "Activation",
+    "Augmented",
+    "CubicSpiral",
+    "Euler",
+    "GaussianNLL",
+    "Gradient",
+    "KineticEnergy",
+    "Linear",
+    "LotkaVolterra",
+    "Pendulum",
+    "ReconstructionWarning",
+    "SolveError",
+    "SquaredError",
+    "Trajectory",
+    "VanDerPol",
+    "VectorField",
+    "WithRunningCost",
+    "adjoint",
+    "check_field",
+    "jacobian",
+    "jvp",
+    "linearize",
+    "loss_and_gradient",
+    "solve",
+]

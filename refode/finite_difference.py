@@ -187,7 +187,9 @@ def _interval(
         dz_du: Array = (t_next - t) * dz_dt
         return dz_du.reshape(-1)
 
-    solution = solve_ivp(rescaled, (0.0, 1.0), z.reshape(-1), **options)
+    # DOP853's error estimate is 0/0 when a tiny derivative underflows in it; the step is tried again, smaller.
+    with np.errstate(invalid="ignore"):
+        solution = solve_ivp(rescaled, (0.0, 1.0), z.reshape(-1), **options)
     if not solution.success:
         raise RuntimeError(f"the solve from t = {t} to {t_next} stopped: {solution.message}")
     return np.asarray(solution.y[:, -1]).reshape(z.shape)

@@ -107,8 +107,9 @@ class Marked:
         if self.kind == "existence":
             deviation, prediction = result
             size = float(np.max(np.abs(prediction)))
-            # A prediction of zero says that nothing fails here: NaN, so that the row fails.
-            return _compare(self.id, claim, deviation, prediction if size > 0 else math.nan, self.bound * size)
+            # A prediction of zero says that nothing fails here: NaN, so that the row does.
+            prediction = prediction if 0 < size < math.inf else math.nan
+            return _compare(self.id, claim, deviation, prediction, self.bound * size)
         assert self.order is not None
         h, error = result
         got = measured_order(h, error, self.bound)
@@ -131,6 +132,8 @@ class Ledger:
 
         `id` is an item or several, separated by spaces. ValueError for shapes that do not broadcast.
         """
+        if not 0 <= tol < math.inf:
+            raise ValueError(f"{id}: tol must be zero or positive, got {tol}")
         self._record(_compare(id, claim, got, want, tol))
 
     def text(self, id: str, why: str) -> None:
@@ -143,7 +146,7 @@ class Ledger:
             raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
         if (order is None) == (kind == "order"):
             raise ValueError(f"order= belongs to kind 'order' and to no other; {id} has {kind!r}, {order=}")
-        if not bound >= 0:
+        if not 0 <= bound < math.inf:
             raise ValueError(f"bound must be zero or positive, got {bound}")
 
         def mark(function: F) -> F:
@@ -202,11 +205,10 @@ def measured_order(h: ArrayLike, error: ArrayLike, floor: float) -> float:
 
 
 def _compare(id: str, claim: str, got: ArrayLike, want: ArrayLike, tol: float) -> Row:
-    if not tol >= 0:
-        raise ValueError(f"{id}: tol must be zero or positive, got {tol}")
     # Booleans are numbers here: true is 1.
     got, want = (np.asarray(x) + 0.0 for x in (got, want))
-    deviation = np.abs(got - want)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞ is NaN, which fails
+        deviation = np.abs(got - want)
     error = float(np.max(deviation)) if deviation.size else math.nan  # comparing nothing proves nothing
     one = deviation.size == 1 and not np.iscomplexobj(got) and not np.iscomplexobj(want)
     shown = (float(got.item()), float(want.item())) if one else (error, 0.0)

@@ -1,0 +1,135 @@
+"""The gradient of a loss of an ODE's solution: one call, several ways, one answer.
+
+Every way gives a(t0), the sum of the loss's cotangents carried back along the trajectory; what is made of it is the
+same for all: the cotangent at t0 itself, the gradients in the times, a direct dependence on θ. Note: §2.2.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.integrate import OdeSolver
+
+from refode.arguments import count, one_of, real_array, tolerance
+from refode.errors import ReconstructionWarning
+from refode.integrate import LEAST_RTOL, options_of, solver_class
+from refode.sensitivities.backsolve import backsolve
+from refode.sensitivities.discrete import discrete
+from refode.sensitivities.forward import forward
+from refode.sensitivities.sweep import Sweep, Task
+from refode.solve import Trajectory
+from refode.types import Array
+
+WAYS: dict[str, Callable[[Task], Sweep]] = {"backsolve": backsolve, "discrete": discrete, "forward": forward}
+
+
+@dataclass(frozen=True, eq=False)
+class Gradient:
+    """The gradient of a loss, and what is known of its quality.
+
+    Attributes
+    ----------
+    z0 (..., n), theta (m,), times (T,) : gradients in the initial state, the parameters, t0 and every observation time
+    nfev, nvjp : evaluations of f and of its VJP that the gradient took, the forward solve apart
+    reconstruction_error : distance at which a reverse solve of z ended from z0, relative to the largest observed |z|;
+        None where z is not solved back
+    invariant_drift : how far a_§1 f + a_§2, which is 0 along an exact adjoint, moved, relative to max |a_§1| |f|;
+        None where a is not solved
+    """
+
+    z0: Array
+    theta: Array
+    times: Array
+    nfev: int
+    nvjp: int
+    reconstruction_error: float | None
+    invariant_drift: float | None
+
+
+def adjoint(
+    trajectory: Trajectory,
+    dL_dz: Any,
+    *,
+    method: str = "backsolve",
+    dL_dtheta: Any = None,
+    solver: str | type[OdeSolver] | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    seminorm: bool = False,
+    max_nfev: int = 100_000,
+) -> Gradient:
+    """The gradient of a loss L(z(t_0), ..., z(t_T−1), θ), from its cotangents at the observed states.
+
+    Parameters
+    ----------
+    trajectory : what `solve` returned
+    dL_dz (T, ..., n) : ∂L/∂z(t_i), zero where the loss does not look; dL_dz[0] adds to the gradient in z0 alone
+    method : "backsolve", the note's, which solves z and the adjoint in reverse; "discrete", backpropagation through the
+        accepted steps, which needs keep="steps" or "stages"; "forward", sensitivity equations, for few parameters
+    dL_dtheta (m,) : ∂L/∂θ where the loss depends on θ directly (weight decay), else None
+    solver, rtol, atol : of the further solve of "backsolve" and "forward"; by default those of the trajectory. In
+        "backsolve" the adjoint's atol is scaled by the largest cotangent, so that scaling the loss scales the gradient
+    seminorm : leave a_§2 and a_§3, on which nothing depends, out of the error control of "backsolve"
+    max_nfev : bound on the evaluations of the further solve
+
+    Raises TypeError or ValueError for bad input, before any work; SolveError with direction "reverse" if the solve back
+    stops. Warns with ReconstructionWarning when it ends far from z0.
+    Note: D08-D15 (§2.2), D28-D35, P05, P06, P17, P18, E05, E08, E22.
+    """
+    traj = trajectory
+    way = WAYS[one_of("method", method, WAYS)]
+    dL_dz = real_array("dL_dz", dL_dz, traj.z.shape)
+    direct = np.zeros(traj.field.m) if dL_dtheta is None else real_array("dL_dtheta", dL_dtheta, (traj.field.m,))
+    task = _task(traj, dL_dz, method, solver, rtol, atol, seminorm, count("max_nfev", max_nfev))
+    sweep = way(task)
+    _warn_if_lost(sweep, task.rtol)
+    f = np.array([traj.field(z, t, traj.theta) for z, t in zip(traj.z, traj.times, strict=True)])
+    times = np.sum((dL_dz * f).reshape(len(f), -1), axis=1)  # dL/dt_i = +dL_i · f(z_i, t_i)
+    times[0] = -np.sum(sweep.a_z * f[0])  # dL/dt_0 = −a_§1(t0) · f(z0, t0)   (E08)
+    return Gradient(
+        z0=sweep.a_z + dL_dz[0],
+        theta=sweep.a_theta + direct,  # a_§3(t1) = ∇§3 L   (E22)
+        times=times,
+        nfev=sweep.nfev + len(f),
+        nvjp=sweep.nvjp,
+        reconstruction_error=sweep.reconstruction_error,
+        invariant_drift=sweep.invariant_drift,
+    )
+
+
+def _task(
+    traj: Trajectory, dL_dz: Array, method: str, solver: Any, rtol: Any, atol: Any, seminorm: bool, max_nfev: int
+) -> Task:
+    if method == "discrete" and not (solver is None and rtol is None and atol is None):
+        raise ValueError('method "discrete" solves nothing: it takes no solver, rtol or atol')
+    if seminorm and method != "backsolve":
+        raise ValueError(f'seminorm belongs to method "backsolve", got method {method!r}')
+    further = traj.method if solver is None else solver_class(solver)
+    known = options_of(further)
+    if "step" in known and "step" not in traj.options:
+        raise ValueError(f"{further.__name__} takes fixed steps, and the forward solve had none to take over")
+    return Task(
+        traj,
+        dL_dz,
+        solver=further,
+        rtol=traj.rtol if rtol is None else tolerance("rtol", rtol, LEAST_RTOL),
+        atol=traj.atol if atol is None else tolerance("atol", atol, np.finfo(float).tiny),
+        max_nfev=max_nfev,
+        seminorm=bool(seminorm),
+        # A first step chosen for t0 means nothing at t1, and may be longer than an interval.
+        options={k: v for k, v in traj.options.items() if k in known and k != "first_step"},
+    )
+
+
+def _warn_if_lost(sweep: Sweep, rtol: float) -> None:
+    """Four of the digits that rtol asked for are gone, or fewer than two are left."""
+    error = sweep.reconstruction_error
+    if error is not None and error > min(1e4 * rtol, 1e-2):
+        warnings.warn(
+            f"the reverse solve ended {error:.2g} (relative) from z0: the field contracts, and what contracts cannot "
+            'be solved back. Tighten rtol, or take method="discrete", which solves nothing back',
+            ReconstructionWarning,
+            stacklevel=3,
+        )

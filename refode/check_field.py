@@ -1,0 +1,189 @@
+"""What is wrong with a vector field, block by block: the first thing to run on a hand-written VJP.
+
+a·∇f is the gradient of the scalar a·f (E17), so every block of a VJP can be differentiated afresh from f alone: by
+complex step where the code carries complex numbers, by extrapolated central differences where it does not.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refode.arguments import real_array
+from refode.fields import VectorField
+from refode.finite_difference import central_difference, complex_step, richardson
+from refode.types import Array
+
+COMPLEX_TOLERANCE = 1e-11  # rounding of f and of its derivative, some thousand eps
+DIFFERENCE_TOLERANCE = 1e-6  # rounding eps/h and truncation h⁶ at the step below, with two decades to spare
+DIFFERENCE_STEP = 1e-2
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: `worst` is the largest deviation, relative to the largest entry expected."""
+
+    what: str
+    worst: float
+    allowed: float
+    where: str
+
+    @property
+    def ok(self) -> bool:
+        return self.worst <= self.allowed  # False for NaN
+
+
+@dataclass(frozen=True)
+class FieldReport:
+    """Prints as a table; `.ok` is True if every row is. `oracle` says what f was differentiated with."""
+
+    rows: tuple[Row, ...]
+    oracle: str
+
+    @property
+    def ok(self) -> bool:
+        return all(row.ok for row in self.rows)
+
+    def __str__(self) -> str:
+        lines = [f"against {self.oracle}", f"{'':4} {'what':28} {'worst':>9} {'allowed':>9}  where"]
+        for row in self.rows:
+            verdict = "ok" if row.ok else "FAIL"
+            lines.append(f"{verdict:4} {row.what:28} {row.worst:9.1e} {row.allowed:9.1e}  {row.where}")
+        return "\n".join(lines)
+
+
+def check_field(
+    field: VectorField, z: Any = None, t: float = 0.7, theta: Any = None, *, rng: np.random.Generator | None = None
+) -> FieldReport:
+    """Compare what a field says of its derivatives with derivatives of the field itself.
+
+    Parameters
+    ----------
+    field : object with n, m, __call__ and vjp; linearize, jvp and jacobian are checked where it brings them
+    z (B, n), t, theta (m,) : where to look; by default three random samples and random parameters, N(0, 1). Give your
+        own where the field is not defined everywhere
+    rng : draws those and the cotangents; default_rng(0) if None
+
+    Returns a `FieldReport`. What the field raises becomes a row of it.
+    """
+    rng = np.random.default_rng(0) if rng is None else rng
+    z = rng.normal(size=(3, field.n)) if z is None else real_array("z", z, ("B", field.n))
+    theta = rng.normal(size=field.m) if theta is None else real_array("theta", theta, (field.m,))
+    probe = _Probe(field, z, float(t), theta, rng.normal(size=z.shape), rng)
+    rows = []
+    for what, compare in probe.comparisons():
+        rows.append(_row(what, compare, probe.allowed))
+        if what == "f: shape and dtype" and not rows[-1].ok:
+            break  # nothing else can be said
+    return FieldReport(tuple(rows), probe.oracle)
+
+
+Comparison = tuple[Any, Array, str]  # got, want, the name of the array whose entry is at fault
+
+
+def _row(what: str, compare: Callable[[], Comparison], allowed: float) -> Row:
+    try:
+        got, want, name = compare()
+        got = np.asarray(got)
+    except Exception as error:  # whatever a field of somebody else's may raise belongs in the report
+        return Row(what, np.nan, allowed, f"raised {type(error).__name__}: {error}")
+    if got.shape != want.shape:
+        return Row(what, np.nan, allowed, f"shape {got.shape}, expected {want.shape}")
+    if want.size == 0:
+        return Row(what, 0.0, allowed, "empty")
+    deviation = abs(got - want)
+    worst = np.unravel_index(np.argmax(deviation), deviation.shape)
+    index = f"[{', '.join(str(i) for i in worst)}]" if worst else ""
+    scale = max(float(abs(want).max()), 1e-3)  # a block that is zero is held to an absolute error
+    return Row(
+        what, float(deviation[worst]) / scale, allowed, f"{name}{index}: {got[worst]:.6g}, expected {want[worst]:.6g}"
+    )
+
+
+class _Probe:
+    """A field at one random point, and what each of its methods should say there."""
+
+    def __init__(
+        self, field: VectorField, z: Array, t: float, theta: Array, a: Array, rng: np.random.Generator
+    ) -> None:
+        self.field, self.z, self.t, self.theta, self.a = field, z, t, theta, a
+        self.tangent = rng.normal(size=z.shape), float(rng.normal()), rng.normal(size=field.m)
+        self.analytic = self._carries_complex()
+        self.oracle = "complex step" if self.analytic else "central differences"
+        self.allowed = COMPLEX_TOLERANCE if self.analytic else DIFFERENCE_TOLERANCE
+
+    def _carries_complex(self) -> bool:
+        """Whether complex step agrees with a central difference along one direction."""
+
+        def along(s: Any) -> Any:
+            dz, dt, dtheta = self.tangent
+            return self.field(self.z + s * dz, self.t + s * dt, self.theta + s * dtheta)
+
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("error", np.exceptions.ComplexWarning)
+                return bool(np.allclose(complex_step(along, 0.0), central_difference(along, 0.0), rtol=1e-5, atol=1e-6))
+        except Exception:
+            return False
+
+    def gradient(self, f: Callable[[Any], Any], x: Any) -> Array:
+        return complex_step(f, x) if self.analytic else richardson(f, x, DIFFERENCE_STEP)
+
+    def comparisons(self) -> Iterator[tuple[str, Callable[[], Comparison]]]:
+        field = self.field
+        yield "f: shape and dtype", self._shape
+        yield "f: batch = one by one", self._batch
+        yield "vjp: a.df/dz", lambda: (self._vjp()[0], self._blocks()[0], "z")
+        yield "vjp: a.df/dt", lambda: (self._vjp()[1], self._blocks()[1], "t")
+        yield "vjp: a.df/dtheta", lambda: (self._vjp()[2], self._blocks()[2], "theta")
+        if hasattr(field, "linearize"):
+            yield "linearize: f", lambda: (self._linearize()[0], self._f(), "f")
+            for block, name in enumerate(("z", "t", "theta")):
+                yield f"linearize: a.df/d{name}", self._pullback(block, name)
+        if hasattr(field, "jvp"):
+            yield "jvp", self._jvp
+        if hasattr(field, "jacobian"):
+            yield "jacobian", self._jacobian
+
+    def _f(self) -> Array:
+        return self.field(self.z, self.t, self.theta)
+
+    def _vjp(self) -> tuple[Array, Array, Array]:
+        return self.field.vjp(self.z, self.t, self.theta, self.a)
+
+    def _linearize(self) -> Any:
+        return self.field.linearize(self.z, self.t, self.theta)  # type: ignore[attr-defined]
+
+    def _pullback(self, block: int, name: str) -> Callable[[], Comparison]:
+        return lambda: (self._linearize()[1](self.a)[block], self._blocks()[block], name)
+
+    def _blocks(self) -> tuple[Array, Array, Array]:
+        """∇(a·f) in z, t and θ, from f alone."""
+        f, z, t, theta = self.field, self.z, self.t, self.theta
+        return (
+            self.gradient(lambda x: np.sum(self.a * f(x, t, theta)), z),
+            self.gradient(lambda x: np.sum(self.a * f(z, x, theta)), t),
+            self.gradient(lambda x: np.sum(self.a * f(z, t, x)), theta),
+        )
+
+    def _shape(self) -> Comparison:
+        dz = np.asarray(self._f())
+        if dz.dtype.kind != "f":
+            raise TypeError(f"f returned dtype {dz.dtype} for real arguments")
+        return dz, dz if dz.shape == self.z.shape else np.empty(self.z.shape), "f"
+
+    def _batch(self) -> Comparison:
+        return self._f(), np.stack([self.field(z, self.t, self.theta) for z in self.z]), "f"
+
+    def _jvp(self) -> Comparison:
+        dz, dt, dtheta = self.tangent
+        got = self.field.jvp(self.z, self.t, self.theta, dz, dt, dtheta)  # type: ignore[attr-defined]
+        want = self.gradient(lambda s: self.field(self.z + s * dz, self.t + s * dt, self.theta + s * dtheta), 0.0)
+        return got, want, "f"
+
+    def _jacobian(self) -> Comparison:
+        got = self.field.jacobian(self.z, self.t, self.theta)  # type: ignore[attr-defined]
+        want = [self.gradient(lambda x: self.field(x, self.t, self.theta), z) for z in self.z]
+        return got, np.stack(want), "jacobian"

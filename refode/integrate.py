@@ -1,0 +1,151 @@
+"""The one door to SciPy: `solve_ivp` with its calls counted, bounded and checked, and its steps watched.
+
+SciPy's `fun(t, y)` on flat y appears here and nowhere else. SciPy's Runge-Kutta loops run forever on NaN and LSODA
+returns it; here every derivative is checked, so that a solve ends with all that was asked or with a `SolveError`.
+"""
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.integrate import BDF, DOP853, LSODA, RK23, RK45, OdeSolver, Radau, solve_ivp
+
+from refode.arguments import one_of
+from refode.errors import SolveError
+from refode.steppers import RK4, Euler, tableau
+from refode.types import Array
+
+METHODS: dict[str, type[OdeSolver]] = {
+    "RK23": RK23, "RK45": RK45, "DOP853": DOP853, "Radau": Radau, "BDF": BDF, "LSODA": LSODA,
+    "Euler": Euler, "RK4": RK4,
+}  # fmt: skip
+IMPLICIT = (Radau, BDF, LSODA)
+LEAST_RTOL = 100 * np.finfo(float).eps  # SciPy raises anything below to this
+
+
+def solver_class(method: str | type[OdeSolver]) -> type[OdeSolver]:
+    """The class of that name, or the `OdeSolver` subclass itself; ValueError names the known ones."""
+    if inspect.isclass(method) and issubclass(method, OdeSolver):
+        return method
+    return METHODS[one_of("method", method, METHODS)]
+
+
+def options_of(method: type[OdeSolver]) -> set[str]:
+    """The names of the options that a method takes: first_step, max_step, step, ..."""
+    ours = {"self", "fun", "t0", "y0", "t_bound", "rtol", "atol", "vectorized", "jac", "jac_sparsity"}
+    ours |= {"lband", "uband"}  # from the field, for LSODA
+    named = inspect.signature(method.__init__).parameters.values()
+    return {p.name for p in named if p.kind is not p.VAR_KEYWORD and p.name not in ours}
+
+
+@dataclass
+class Steps:
+    """What the accepted steps of one or more solves leave behind."""
+
+    keep: str = "observations"  # what is recorded: "steps" adds times and states, "stages" the slopes too
+    slopes: int = 0  # how many of a step's, the first ones, "stages" records
+    t: list[float] = field(default_factory=list)
+    y: list[Array] = field(default_factory=list)
+    K: list[Array] = field(default_factory=list)
+    n: int = 0
+    size: float = 0.0  # of the last one
+    last_t: float = np.nan
+    last_y: Array = field(default_factory=lambda: np.empty(0))
+
+    def start(self, t: float, y: Array) -> None:
+        self.last_t, self.last_y = t, y
+        if self.keep in ("steps", "stages"):
+            self.t.append(t)
+            self.y.append(y)
+
+    def accept(self, solver: OdeSolver) -> None:
+        self.n += 1
+        self.size = abs(solver.t - self.last_t)
+        self.last_t, self.last_y = solver.t, solver.y
+        if self.keep in ("steps", "stages"):
+            self.t.append(solver.t)
+            self.y.append(solver.y.copy())
+        if self.keep == "stages":
+            self.K.append(solver.K[: self.slopes].copy())
+
+
+def _watched(method: type[OdeSolver]) -> type[OdeSolver]:
+    """`method` with every accepted step reported to its option `steps`."""
+
+    class Watched(method):  # type: ignore[misc]
+        def __init__(self, *args: Any, steps: Steps, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self._steps = steps
+
+        def step(self) -> str | None:
+            message: str | None = super().step()
+            if self.status != "failed":
+                self._steps.accept(self)
+            return message
+
+    return Watched
+
+
+class Integrator:
+    """ẏ = rhs(t, y) by one method, in one or several stretches, under one account of evaluations.
+
+    `rhs` takes and returns flat float64 arrays. `direction`, "forward" or "reverse", is what a SolveError will say.
+    """
+
+    def __init__(
+        self,
+        rhs: Callable[[float, Array], Array],
+        method: type[OdeSolver],
+        rtol: float,
+        atol: float | Array,
+        max_nfev: int,
+        direction: str,
+        options: Mapping[str, Any],
+        keep: str = "observations",
+    ) -> None:
+        self.rhs, self.method, self.direction = rhs, method, direction
+        self.rtol, self.atol, self.max_nfev, self.options = rtol, atol, max_nfev, options
+        table = tableau(method)
+        self.steps = Steps(keep, slopes=table.stages if table else 0)
+        self.nfev = self.njev = 0
+
+    def solve(self, t_span: tuple[float, float], y0: Array, t_eval: Array | None = None, dense: bool = False) -> Any:
+        """One stretch by `solve_ivp`: its result, with the end state as `y_end`. Raises SolveError."""
+        self.steps.start(t_span[0], y0)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "lsoda:", UserWarning)  # its failure is raised below
+            result = solve_ivp(
+                self._fun,
+                t_span,
+                y0,
+                method=_watched(self.method),
+                t_eval=np.empty(0) if t_eval is None else t_eval,
+                dense_output=dense,
+                rtol=self.rtol,
+                atol=self.atol,
+                steps=self.steps,
+                **self.options,
+            )
+        if not result.success:
+            raise self._error(result.message, self.steps.last_t, self.steps.last_y, self.steps.size)
+        self.njev += result.njev
+        result.y_end = self.steps.last_y
+        return result
+
+    def _fun(self, t: float, y: Array) -> Array:
+        if self.nfev >= self.max_nfev:
+            raise self._error(f"max_nfev = {self.max_nfev} evaluations are spent", t, y, abs(t - self.steps.last_t))
+        self.nfev += 1
+        dy = self.rhs(t, y)
+        if not np.isfinite(dy).all():
+            raise self._error("f is not finite", t, y, abs(t - self.steps.last_t), dy)
+        return dy
+
+    def _error(self, reason: str, t: float, y: Array, step: float, dy: Array | None = None) -> SolveError:
+        with np.errstate(all="ignore"):
+            dy = self.rhs(t, y) if dy is None else dy
+            norms = {"z_norm": float(np.linalg.norm(y)), "f_norm": float(np.linalg.norm(dy))}
+        return SolveError(reason, direction=self.direction, t=float(t), step=step, nfev=self.nfev, **norms)
