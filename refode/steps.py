@@ -113,7 +113,7 @@ class Marked:
         assert self.order is not None
         h, error = result
         got = measured_order(h, error, self.bound)
-        short = max(0.0, self.order - got)
+        short = float(np.maximum(0.0, self.order - got))  # NaN stays NaN, and fails
         ok = short <= ORDER_SLACK
         return Row(self.id, claim, got, self.order, ORDER_SLACK, short, ok, 0.0, at_least=True)
 
@@ -193,10 +193,10 @@ def measured_order(h: ArrayLike, error: ArrayLike, floor: float) -> float:
     """The slope of log(error) over log(h) where the error is above the floor.
 
     With one point above it there is no slope: +inf if it is the one of the largest h, the others having
-    fallen below, −inf if not. +inf too if all lie below. NaN makes a NaN.
+    fallen below, −inf if not. +inf too if all lie below. An error of NaN or infinity makes a NaN.
     """
     h, error = np.asarray(h, dtype=float), np.asarray(error, dtype=float)
-    if np.isnan(error).any():
+    if not np.all(np.isfinite(error)):
         return math.nan
     above = error > floor
     if np.count_nonzero(above) >= 2:
