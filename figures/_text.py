@@ -1,0 +1,63 @@
+"""Words in a picture: the claim as its title, and labels that stand beside what they name."""
+
+import matplotlib.pyplot as plt
+from matplotlib import rcParams
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.font_manager import FontProperties
+from matplotlib.text import Annotation
+from matplotlib.textpath import TextPath
+
+from ._roles import colour
+
+
+def canvas() -> Figure:
+    """Return a new empty figure that lays itself out, of the active style's size."""
+    return plt.figure(layout="constrained")
+
+
+def title(target: FigureBase | Axes, claim: str) -> None:
+    """Set the claim as left-aligned title of a figure, a subfigure or axes, wrapped to the width there is."""
+    size = _size("figure.titlesize")
+    if isinstance(target, Axes):
+        width = target.get_position().width * _width(target.figure)
+        target.set_title(wrap(claim, width, size), loc="left", fontsize=size)
+    else:
+        target.suptitle(wrap(claim, 0.97 * _width(target), size), x=0.01, ha="left", fontsize=size)
+
+
+def _width(figure: FigureBase) -> float:
+    """Return the width of a figure or subfigure in points."""
+    return figure.bbox.width / figure.dpi * 72
+
+
+def _size(setting: str) -> float:
+    """Return a font size of the active style in points; it may be set to a word such as "large"."""
+    return FontProperties(size=rcParams[setting]).get_size_in_points()
+
+
+def wrap(text: str, width: float, size: float) -> str:
+    """Break `text` at spaces into lines of at most `width` points, as the active font sets it at `size` points."""
+    font = FontProperties(family=rcParams["font.family"])
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and TextPath((0, 0), longer, size=size, prop=font).get_extents().width <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)
+
+
+def label(
+    ax: Axes, text: str, xy: tuple, shift: tuple = (0.4, 0.0), role: str | None = None, **properties
+) -> Annotation:
+    """Write `text` beside the data point `xy`, `shift` font sizes away from it, in the colour of `role`.
+
+    The text begins, ends or is centred at the shifted point according to the sign of the shift.
+    """
+    em = _size("legend.fontsize")
+    sides = {-1: ("right", "top"), 0: ("center", "center"), 1: ("left", "bottom")}
+    ha, va = (sides[(s > 0) - (s < 0)][i] for i, s in enumerate(shift))
+    look = {"fontsize": em, "ha": ha, "va": va, "color": colour(role) if role else rcParams["text.color"]}
+    return ax.annotate(text, xy, (shift[0] * em, shift[1] * em), textcoords="offset points", **look | properties)
