@@ -3,9 +3,10 @@
     python -m refode.where D35 E16
     python -m refode.where --all
 
-One key leads everywhere: the item's id stands in the heading of a tutorial cell, in the checks below it, in
-the docstring of a function (a line such as `Note: D13-D15 (§2.2), E08`), in the name of a test
-(`test_D35_...`) and in a figure's NOTE_IDS. Nothing is registered: the files are read anew each time.
+One key leads everywhere: the item's id stands in the heading of a tutorial cell (or in the line "Errata met
+here:" below it), in the prose and the checks that follow, in the docstring of a function (a line such as
+`Note: D13-D15 (§2.2), E08`), in the name of a test (`test_D35_...`) and in a figure's NOTE_IDS. Nothing is
+registered: the files are read anew each time.
 """
 
 import argparse
@@ -21,9 +22,9 @@ from pathlib import Path
 from refode.note import ITEMS, concerned
 
 ROOT = Path(__file__).resolve().parent.parent
-KINDS = ("cell", "check", "function", "test", "figure")
+KINDS = ("cell", "prose", "check", "function", "test", "figure")
 
-_ID_OR_RANGE = re.compile(r"\b([DPE])(\d\d)(?:-\1?(\d\d))?\b")
+_ID_OR_RANGE = re.compile(r"\b([DPE])(\d\d)(?:(?:-\1?| to \1)(\d\d))?\b")
 _SECTION = r"§\d(?:\.\d)?"
 _ENTRY = rf"(?:{_SECTION}|[DPE]\d\d(?:-[DPE]\d\d)?(?: \({_SECTION}(?:, {_SECTION})*\))?)"
 NOTE_LINE = re.compile(rf"Note: {_ENTRY}(?:, {_ENTRY})*\.?")
@@ -42,7 +43,7 @@ class Place:
 
 
 def ids_in(text: str) -> list[str]:
-    """The ids that a text names, ranges such as D13-D15 or D13-15 written out."""
+    """The ids that a text names, ranges such as D13-D15, D13-15 or "D13 to D15" written out."""
     return [
         f"{letter}{number:02}"
         for letter, first, last in _ID_OR_RANGE.findall(text)
@@ -51,7 +52,7 @@ def ids_in(text: str) -> list[str]:
 
 
 def places(id: str, root: Path = ROOT) -> list[Place]:
-    """Every place of one item, in the reader's order: cell, check, function, test, figure."""
+    """Every place of one item, in the reader's order, that of KINDS."""
     return [place for place in survey(root) if place.id == id]
 
 
@@ -77,16 +78,19 @@ def note_lines(root: Path = ROOT) -> Iterator[tuple[str, int, str, str]]:
 
 
 def _cells(root: Path) -> Iterator[Place]:
-    """The headings of markdown cells in the tutorials."""
+    """Headings of markdown cells in the tutorials, and the first line of each cell whose prose names an item."""
     for path in _sources(root, "tutorials"):
-        markdown = False
+        title, markdown, named = "", False, set[str]()
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if line.startswith("# %%"):
-                markdown = line.startswith("# %% [markdown]")
-            elif markdown and (heading := re.match(r"# #+ (.*)", line)):
-                title = re.split(r"\s{2,}", heading[1])[0]
-                for id in ids_in(line):
-                    yield Place(id, "cell", _relative(path, root), number, title)
+                markdown, named = line.startswith("# %% [markdown]"), set()
+            elif markdown and line.startswith("#"):
+                if heading := re.match(r"# #+ (.*)", line):
+                    title = re.split(r"\s{2,}", heading[1])[0]
+                kind = "cell" if heading or line.startswith("# Errata met here:") else "prose"
+                fresh = [id for id in ids_in(line) if id not in named]
+                named.update(fresh)
+                yield from (Place(id, kind, _relative(path, root), number, title) for id in fresh)
 
 
 def _checks(root: Path) -> Iterator[Place]:

@@ -145,6 +145,14 @@ def test_a_quadratic_has_no_truncation_error(x, v, h):
     assert got == (2 * x[0] + 3 * x[1]) * v[0] + 3 * x[0] * v[1]
 
 
+@given(st.floats(-6, 6), st.floats(-6, 6))
+def test_the_default_step_along_a_direction_suits_the_scale_of_x(exponent, speed):
+    x, v = np.array([10.0**exponent, 0.0]), np.array([10.0**speed, 0.0])
+    got = directional_difference(lambda x: x[0] ** 3, x, v)
+    wide = np.maximum(1, x[0])  # as for the entries of a gradient
+    assert abs(got - 3 * x[0] ** 2 * v[0]) <= 3 * EPS ** (2 / 3) * wide**2 * v[0]
+
+
 def test_the_direction_zero_has_derivative_zero():
     assert np.array_equal(directional_difference(np.sin, [1.0, 2.0], [0.0, 0.0]), [0.0, 0.0])
     assert np.array_equal(directional_complex_step(np.sin, [1.0, 2.0], [0.0, 0.0]), [0.0, 0.0])
@@ -174,6 +182,10 @@ def test_levels_have_twice_the_order(levels):
     errors = [abs(richardson(np.exp, 0.3, h, levels) - np.exp(0.3)) for h in steps]
     # The next term of the series is h² times smaller: it bends the slope by less than 0.8² / 10.
     assert abs(slope(steps, errors) - 2 * levels) <= 0.064
+
+
+def test_three_levels_unless_told_otherwise():
+    assert richardson(np.exp, 0.3, 0.5) == richardson(np.exp, 0.3, 0.5, levels=3)
 
 
 def test_no_level_is_refused():
@@ -301,6 +313,21 @@ def test_real_in_real_out_and_equal_neighbours():
     assert z.dtype == float
     assert np.array_equal(z, np.tile([1.0, 2.0], (4, 1)))
     assert complex_solve(linear, [1, 2], np.zeros(4), [0]).dtype == float
+
+
+def test_nothing_to_solve():
+    def never(z, t, theta):
+        raise AssertionError("the field was called")
+
+    assert np.array_equal(complex_solve(never, [1.0], [], [2, 2, 2]), np.ones((3, 1)))
+    assert complex_solve(never, np.zeros((2, 0)), [], [0, 1]).shape == (2, 2, 0)
+
+
+def test_the_smallest_rtol_is_one_that_scipy_keeps():
+    z = complex_solve(linear, [1.0], [1.0], [0, 1], rtol=100 * EPS, atol=1e-14)  # warnings are errors here
+    assert abs(z[-1, 0] - np.e) <= 1e-13
+    with pytest.raises(ValueError, match="rtol must be at least 100 eps"):
+        complex_solve(linear, [1.0], [1.0], [0, 1], rtol=99 * EPS)
 
 
 def test_a_solve_that_stops_says_where():

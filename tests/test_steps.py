@@ -119,6 +119,14 @@ def test_a_row_takes_the_time_since_the_one_before(monkeypatch):
     assert [row.seconds for row in ledger.rows] == [1.0, 2.5, 3.5]
 
 
+def test_a_mark_takes_the_time_of_its_function(monkeypatch):
+    ledger = fresh()
+    ledger.step("D21", bound=0)(abs)
+    clock = iter([10.0, 11.5])
+    monkeypatch.setattr(refode.steps.time, "perf_counter", lambda: next(clock))
+    assert ledger.marked["abs"].evaluate(0).seconds == 1.5
+
+
 def test_rows_are_immutable():
     ledger = fresh()
     ledger.check("D01", "claim", 0, 0, 0)
@@ -295,6 +303,7 @@ def test_rounding_or_a_nan_in_an_order_step():
         (1.97, 2.0, False),
         (-2.0, 2.0, False),
         ([1.0, 4.04], [1.0, 4.0], True),
+        (0.202, 0.2, True),
         ([1.05, 4.0], [1.0, 4.0], False),
         (0.0, 0.0, False),  # predicts that what is printed holds
         ([0.0, 0.0], [0.0, 0.0], False),

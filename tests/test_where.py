@@ -70,7 +70,9 @@ TUTORIAL = '''"""A tutorial. Note: D60."""
 # # The title names D01
 # Not a heading, D02.
 # ## What moves      §2.1, D04-D05, E02-03
-#
+# Errata met here: E04, E02.
+# D06 and D04, and D02 to D03, and
+# D06 again.
 # %%
 # ## A comment in code, D06
 check = ledger.check
@@ -145,9 +147,11 @@ def checkout(tmp_path):
 
 def test_places_of_every_kind(checkout):
     found = {(place.id, place.kind, place.file, place.line, place.name) for place in survey(checkout)}
-    cell = {("D01", 3, "The title names D01")} | {(id, 5, "What moves") for id in ("D04", "D05", "E02", "E03")}
-    check = {("D04", 10, "group law"), ("E02", 10, "group law"), ("D05", 11, "(computed claim)")}
-    check |= {("E03", 12, "a slot"), ("D05", 18, "residual"), ("D03", 18, "residual")}
+    cell = {("D01", 3, "The title names D01"), ("E04", 6, "What moves")}
+    cell |= {(id, 5, "What moves") for id in ("D04", "D05", "E02", "E03")}
+    prose = {("D02", 4, "The title names D01"), ("D06", 7, "What moves"), ("D03", 7, "What moves")}
+    check = {("D04", 12, "group law"), ("E02", 12, "group law"), ("D05", 13, "(computed claim)")}
+    check |= {("E03", 14, "a slot"), ("D05", 20, "residual"), ("D03", 20, "residual")}
     function = {("D02", 1, "module"), ("D03", 7, "Field"), ("E04", 7, "Field"), ("E16", 16, "Field.vjp.inner")}
     function |= {(id, 10, "Field.vjp") for id in ("D13", "D14", "D15", "E08")}
     test = {("D35", 2, "test_D35_E16_columns"), ("E16", 2, "test_D35_E16_columns"), ("P05", 6, "test_P05_memory")}
@@ -158,6 +162,7 @@ def test_places_of_every_kind(checkout):
         (id, kind, file, line, name)
         for kind, file, group in [
             ("cell", "tutorials/story.py", cell),
+            ("prose", "tutorials/story.py", prose),
             ("check", "tutorials/story.py", check),
             ("function", "refode/deep/module.py", function),
             ("test", "tests/test_more.py", test),
@@ -183,20 +188,22 @@ def test_only_the_functions_of_an_installed_copy(checkout):
 
 def test_the_table_counts(checkout):
     head, *rows = table(survey(checkout)).splitlines()
-    assert head.split() == ["item", "section", "cell", "check", "function", "test", "figure"]
-    counted = {row.split()[0]: row.split()[-5:] for row in rows}
+    assert head.split() == ["item", "section", "cell", "prose", "check", "function", "test", "figure"]
+    counted = {row.split()[0]: row.split()[2:] for row in rows}
     assert list(counted) == list(ITEMS)
-    assert counted["D05"] == ["1", "2", "-", "2", "-"]
-    assert counted["D13"] == ["-", "-", "1", "-", "1"]
-    assert counted["E55"] == ["-"] * 5
+    assert counted["D05"] == ["1", "-", "2", "-", "2", "-"]
+    assert counted["D13"] == ["-", "-", "-", "1", "-", "1"]
+    assert counted["D06"] == ["-", "1", "-", "-", "-", "-"]
+    assert table([]).endswith("E55   1 to 3   " + 6 * "         -")
 
 
-@given(st.lists(st.tuples(st.sampled_from("DPE"), st.integers(0, 90), st.integers(0, 9), st.booleans()), max_size=4))
+@given(
+    st.lists(st.tuples(st.sampled_from("DPE"), st.integers(0, 90), st.integers(0, 9), st.integers(0, 2)), max_size=4)
+)
 def test_ids_and_ranges_are_read_from_text(spans):
-    def written(letter, first, more, short):
-        if not more:
-            return f"{letter}{first:02}"
-        return f"{letter}{first:02}-{'' if short else letter}{first + more:02}"
+    def written(letter, first, more, form):
+        until = ("-{1:02}", "-{0}{1:02}", " to {0}{1:02}")[form] if more else ""
+        return f"{letter}{first:02}" + until.format(letter, first + more)
 
     text = "§2.2, " + ", ".join(written(*span) for span in spans) + ", RK45 and DOP853"
     assert ids_in(text) == [f"{a}{k:02}" for a, first, more, _ in spans for k in range(first, first + more + 1)]
