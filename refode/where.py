@@ -64,8 +64,8 @@ def survey(root: Path = ROOT) -> list[Place]:
 
 
 def is_checkout(root: Path = ROOT) -> bool:
-    """Whether the package lies beside its tutorials."""
-    return (root / "tutorials").is_dir()
+    """Whether the package lies beside its tutorials and setup.cfg, and not among other packages."""
+    return (root / "tutorials").is_dir() and (root / "setup.cfg").is_file()
 
 
 def note_lines(root: Path = ROOT) -> Iterator[tuple[str, int, str, str]]:

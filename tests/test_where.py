@@ -133,6 +133,7 @@ def test_depth_D09(): ...
 @pytest.fixture
 def checkout(tmp_path):
     for name, text in {
+        "setup.cfg": "",
         "tutorials/story.py": TUTORIAL,
         "refode/deep/module.py": MODULE,
         "tests/test_note.py": TEST_NOTE,
@@ -180,8 +181,8 @@ def test_places_of_one_item_come_in_the_readers_order(checkout):
 
 
 def test_only_the_functions_of_an_installed_copy(checkout):
-    (checkout / "tutorials/story.py").unlink()
-    (checkout / "tutorials").rmdir()
+    assert where.is_checkout(checkout)
+    (checkout / "setup.cfg").unlink()
     assert not where.is_checkout(checkout)
     assert {place.kind for place in survey(checkout)} == {"function"}
 
