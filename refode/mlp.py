@@ -55,7 +55,7 @@ class MLP:
         for fan_in, fan_out in pairwise(self.sizes):
             rows = fan_in + 1 + self.time
             block = theta[start : start + rows * fan_out].reshape(rows, fan_out)
-            yield block[:fan_in], block[fan_in], block[fan_in + 1] if self.time else np.zeros(fan_out)
+            yield block[:fan_in], block[fan_in], block[fan_in + 1] if self.time else np.zeros_like(block[fan_in])
             start += rows * fan_out
 
     def init(self, rng: np.random.Generator, gain: float = 1.0) -> Array:

@@ -1,0 +1,109 @@
+"""σ, σ′ and σ″ against formulas of somebody else and against complex step."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit
+
+from refode.activations import ACTIVATIONS, Activation, activation
+from refode.finite_difference import complex_step
+
+EPS = np.finfo(float).eps
+FORMULAS = {
+    "tanh": lambda u: 2 * expit(2 * u) - 1,
+    "softplus": lambda u: np.logaddexp(0, u),
+    "sine": lambda u: np.imag(np.exp(1j * u)),
+    "sigmoid": expit,
+    "identity": lambda u: u,
+}
+every = pytest.mark.parametrize("sigma", ACTIVATIONS.values(), ids=ACTIVATIONS)
+arguments = st.floats(-30, 30, allow_subnormal=False)
+
+
+def derivatives(sigma, u):
+    y = sigma.value(u)
+    return y, sigma.slope(u, y), sigma.curvature(u, y)
+
+
+def test_every_activation_has_a_formula_here():
+    assert set(ACTIVATIONS) == set(FORMULAS)
+
+
+@every
+@given(u=arguments)
+def test_value(sigma, u):
+    # Four roundings or so, of numbers up to max(1, |u|).
+    assert abs(sigma.value(np.array(u)) - FORMULAS[sigma.name](u)) <= 8 * EPS * max(1, abs(u))
+
+
+@given(u=arguments)
+def test_softplus_keeps_its_relative_accuracy_where_it_is_tiny(u):
+    got, want = ACTIVATIONS["softplus"].value(np.array(u)), np.logaddexp(0, u)
+    assert abs(got - want) <= 8 * EPS * max(1, abs(u)) * want  # an error eps |u| in the exponent is a relative one
+
+
+@every
+@given(u=arguments)
+def test_slope_and_curvature(sigma, u):
+    # |σ′| ≤ 1 and |σ″| ≤ 1, so eps is the size of a rounding; a dozen of them.
+    _, slope, curvature = derivatives(sigma, np.array(u))
+    assert abs(slope - complex_step(sigma.value, u)) <= 16 * EPS
+    assert abs(curvature - complex_step(lambda u: sigma.slope(u, sigma.value(u)), u)) <= 16 * EPS
+
+
+@every
+@given(u=arguments, v=st.floats(-1, 1))
+def test_derivatives_are_analytic(sigma, u, v):
+    """At complex u the slope is the mean of σ over a circle, by Cauchy's formula, and σ″ that of σ′."""
+    u, radius, turns = np.array(u + 1j * v), 0.25, np.exp(2j * np.pi * np.arange(32) / 32)
+    _, slope, curvature = derivatives(sigma, u)
+    circle = u + radius * turns
+    y, slopes, _ = derivatives(sigma, circle)
+    # The nearest singularity is π/2 from the real axis, 0.57 from u: aliasing (0.25 / 0.57)^32 times the size of σ on
+    # the circle, at most 1/(0.57 - 0.25)², and rounding of numbers up to 31 over the radius.
+    tolerance = (0.25 / 0.57) ** 32 * 10 + 31 * 16 * EPS / radius
+    assert abs(slope - np.mean(y / (radius * turns))) <= tolerance
+    assert abs(curvature - np.mean(slopes / (radius * turns))) <= 10 * tolerance  # |σ′| up to 10 on the circle
+
+
+@every
+@pytest.mark.parametrize("dtype", [float, complex])
+def test_far_away_nothing_overflows(sigma, dtype):
+    u = np.array([-1000.0, 1000.0], dtype=dtype)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        got = derivatives(sigma, u)
+    zero, one, far = np.zeros(2), np.ones(2), np.array([-1000.0, 1000.0])
+    want = {
+        "tanh": ([-1, 1], zero, zero),
+        "softplus": ([0, 1000], [0, 1], zero),
+        "sine": (np.sin(far), np.cos(far), -np.sin(far)),
+        "sigmoid": ([0, 1], zero, zero),
+        "identity": (far, one, zero),
+    }
+    assert np.array_equal(got, want[sigma.name])
+
+
+@every
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0, 2)])
+def test_shapes_and_inputs_stay_as_they_are(sigma, shape):
+    u = np.random.default_rng(0).normal(size=shape)
+    u.setflags(write=False)
+    y = np.array(sigma.value(u))
+    y.setflags(write=False)
+    for got in (y, sigma.slope(u, y), sigma.curvature(u, y)):
+        assert np.shape(got) == shape
+        assert np.asarray(got).dtype == float
+
+
+def test_activation_by_name_or_as_it_is():
+    for name, sigma in ACTIVATIONS.items():
+        assert activation(name) is sigma
+        assert sigma.name == name
+    mine = Activation("square", lambda u: u * u, lambda u, y: 2 * u, lambda u, y: 2 * np.ones_like(u))
+    assert activation(mine) is mine
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(ValueError, match=r"^activation must be one of tanh, .*; got 'sofplus'; .*'softplus'"):
+        activation("sofplus")
