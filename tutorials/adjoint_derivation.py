@@ -1415,7 +1415,7 @@ for block, error in errors().items():
 
 # %%
 def jacobian_for_transpose(z, t, theta, a1):
-    v1, v2, v3 = net.vjp(z, t, theta, a1)
+    _, v2, v3 = net.vjp(z, t, theta, a1)
     return net.jvp(z, t, theta, a1, 0.0, 0 * theta), v2, v3
 
 
@@ -1435,7 +1435,7 @@ for mistake, (knobs, block) in PLANTED.items():
     print(f"{mistake:28}", {k: f"{v:.0e}" for k, v in found.items()})
     check("D28 D35", f"planted: {mistake}: caught by {block}",
           found[block] > 1e-3, 1, 0)
-_, _, a3 = net.vjp(z0s, p.t0, theta, truth["a_1"])
+a3 = net.vjp(z0s, p.t0, theta, truth["a_1"])[2]
 check("D31", "planted: integral missing, a_1 grad_3 f at t0: caught by a_3",
       norm(a3 - truth["a_3"]) > 1e-3 * norm(a3), 1, 0)
 both = errors(**PLANTED["both: cotangent and g"][0])
