@@ -69,9 +69,10 @@ def check_field(
     Returns a `FieldReport`. What the field raises becomes a row of it.
     """
     rng = np.random.default_rng(0) if rng is None else rng
-    z = rng.normal(size=(3, field.n)) if z is None else real_array("z", z, ("B", field.n))
-    theta = rng.normal(size=field.m) if theta is None else real_array("theta", theta, (field.m,))
-    probe = _Probe(field, z, float(t), theta, rng.normal(size=z.shape), rng)
+    z = real_array("z", rng.normal(size=(3, field.n)) if z is None else z, ("B", field.n))
+    theta = real_array("theta", rng.normal(size=field.m) if theta is None else theta, (field.m,))
+    a = real_array("a", rng.normal(size=z.shape))  # read-only, like z and theta: a field that writes to one raises
+    probe = _Probe(field, z, float(real_array("t", t, ())), theta, a, rng)
     rows = []
     for what, compare in probe.comparisons():
         rows.append(_row(what, compare, probe.allowed))
@@ -89,6 +90,8 @@ def _row(what: str, compare: Callable[[], Comparison], allowed: float) -> Row:
         got = np.asarray(got)
     except Exception as error:  # whatever a field of somebody else's may raise belongs in the report
         return Row(what, np.nan, allowed, f"raised {type(error).__name__}: {error}")
+    if got.dtype.kind not in "iufc":
+        return Row(what, np.nan, allowed, f"dtype {got.dtype}, expected {want.dtype}")
     if got.shape != want.shape:
         return Row(what, np.nan, allowed, f"shape {got.shape}, expected {want.shape}")
     if want.size == 0:
@@ -151,13 +154,20 @@ class _Probe:
         return self.field(self.z, self.t, self.theta)
 
     def _vjp(self) -> tuple[Array, Array, Array]:
-        return self.field.vjp(self.z, self.t, self.theta, self.a)
+        z_bar, t_bar, theta_bar = self.field.vjp(self.z, self.t, self.theta, self.a)  # three, not two or four
+        return z_bar, t_bar, theta_bar
 
     def _linearize(self) -> Any:
         return self.field.linearize(self.z, self.t, self.theta)  # type: ignore[attr-defined]
 
     def _pullback(self, block: int, name: str) -> Callable[[], Comparison]:
-        return lambda: (self._linearize()[1](self.a)[block], self._blocks()[block], name)
+        def compare() -> Comparison:
+            _, pullback = self._linearize()
+            pullback(self.a)  # what a pullback keeps must outlast its first use
+            z_bar, t_bar, theta_bar = pullback(self.a)
+            return (z_bar, t_bar, theta_bar)[block], self._blocks()[block], name
+
+        return compare
 
     def _blocks(self) -> tuple[Array, Array, Array]:
         """∇(a·f) in z, t and θ, from f alone."""
@@ -170,8 +180,8 @@ class _Probe:
 
     def _shape(self) -> Comparison:
         dz = np.asarray(self._f())
-        if dz.dtype.kind != "f":
-            raise TypeError(f"f returned dtype {dz.dtype} for real arguments")
+        if dz.dtype != np.float64:
+            raise TypeError(f"f returned dtype {dz.dtype} for float64 arguments")
         return dz, dz if dz.shape == self.z.shape else np.empty(self.z.shape), "f"
 
     def _batch(self) -> Comparison:
