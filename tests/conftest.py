@@ -10,7 +10,7 @@ CLOCKLESS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 PROFILE = os.environ.get("REFODE_PROFILE", "default")
 
 settings.register_profile("default", max_examples=50, derandomize=True, **CLOCKLESS)
-settings.register_profile("long", max_examples=2000, **CLOCKLESS)
+settings.register_profile("long", max_examples=1000, **CLOCKLESS)
 settings.register_profile(
     "mutation", max_examples=10, derandomize=True, phases=[Phase.explicit, Phase.generate], **CLOCKLESS
 )
