@@ -28,9 +28,9 @@ def real_array(name: str, value: Any, shape: tuple[int | str, ...] | None = None
         wanted = ", ".join(str(length) for length in shape) + ("," if len(shape) == 1 else "")
         raise ValueError(f"{name} must have shape ({wanted}), got {array.shape}")
     if not np.isfinite(array).all():
-        where = np.argwhere(~np.isfinite(array))[0]
-        index = ", ".join(str(i) for i in where)
-        raise ValueError(f"{name} must be finite, got {array[tuple(where)]} at [{index}]")
+        where = tuple(np.argwhere(~np.isfinite(array))[0])
+        at = f" at [{', '.join(str(i) for i in where)}]" if where else ""
+        raise ValueError(f"{name} must be finite, got {array[where]}{at}")
     array.setflags(write=False)
     return array
 
@@ -49,10 +49,11 @@ def observation_times(times: Any) -> Array:
     array = real_array("times", times, ("T",))
     if array.size == 0:
         raise ValueError("times must hold at least t0, got an empty array")
-    steps = np.diff(array)
+    with np.errstate(over="ignore"):  # an infinite span is refused below
+        steps, span = np.diff(array), array[-1] - array[0]
     if not ((steps > 0).all() or (steps < 0).all()):
         raise ValueError(f"times must be strictly increasing or strictly decreasing, got {array}")
-    if not np.isfinite(array[-1] - array[0]):
+    if not np.isfinite(span):
         raise ValueError(f"times must span a finite interval, got {array[0]} to {array[-1]}")
     if (abs(steps) < LEAST_GAP).any():
         raise ValueError(f"times must lie at least {LEAST_GAP:g} apart, got {array}")
@@ -62,10 +63,11 @@ def observation_times(times: Any) -> Array:
 def one_of(name: str, value: Any, known: Iterable[str]) -> str:
     """`value` if it is one of the known names; else ValueError with the nearest of them."""
     known = list(known)
-    if value in known:
+    if isinstance(value, str) and value in known:
         return str(value)
-    near = get_close_matches(str(value), known, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    by_lower = {each.lower(): each for each in known}
+    near = get_close_matches(str(value).lower(), by_lower, n=1, cutoff=0.4)
+    hint = f"; did you mean {by_lower[near[0]]!r}?" if near else ""
     raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}{hint}")
 
 

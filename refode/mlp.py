@@ -34,6 +34,8 @@ class MLP:
     def __init__(
         self, sizes: Sequence[int], activation: str | activations.Activation = "tanh", time: bool = True
     ) -> None:
+        if not isinstance(sizes, Sequence | np.ndarray) or isinstance(sizes, str):
+            raise TypeError(f"sizes must be a sequence of widths, got {sizes!r}")
         self.sizes = tuple(count("sizes", size) for size in sizes)
         if len(self.sizes) < 2 or self.sizes[0] != self.sizes[-1]:
             raise ValueError(f"sizes must begin and end with the state dimension, got {list(self.sizes)}")
