@@ -260,6 +260,11 @@ def test_init_draws_from_its_rng_alone():
 # ---- construction -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("sizes", [[2, 3, 2], (2, 3, 2), np.array([2, 3, 2])])
+def test_sizes_may_come_as_any_sequence(sizes):
+    assert MLP(sizes).sizes == (2, 3, 2)
+
+
 def test_what_a_network_says_of_itself():
     field = MLP((3, 8, 3), "sine", time=False)
     assert (field.n, field.m, field.sizes) == (3, 3 * 8 + 8 + 8 * 3 + 3, (3, 8, 3))
@@ -286,6 +291,8 @@ def test_an_activation_of_ones_own():
         ([2, 3], ValueError, r"sizes must begin and end with the state dimension, got \[2, 3\]"),
         ([2, 0, 2], ValueError, "sizes must be at least 1, got 0"),
         ([2, 3.0, 2], TypeError, "sizes must be a whole number, got 3.0"),
+        (2, TypeError, "sizes must be a sequence of widths, got 2"),
+        ("22", TypeError, "sizes must be a sequence of widths, got '22'"),
     ],
 )
 def test_unusable_sizes_are_refused(sizes, error, message):
