@@ -13,8 +13,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from refode import activations
+from refode import activations, mlp_divergence
 from refode.arguments import count, tolerance
+from refode.divergence import DivergencePullback, directions
 from refode.types import Array, Pullback, Scalar
 
 
@@ -43,7 +44,9 @@ class MLP:
         self.time = bool(time)
         self.n = self.sizes[0]
         self.m = sum((fan_in + 1 + self.time) * fan_out for fan_in, fan_out in pairwise(self.sizes))
-        self._sigmas = [self.activation] * (len(self.sizes) - 2) + [activations.IDENTITY]  # σ_1, ..., σ_L
+        self.sigmas: Sequence[activations.Activation] = [self.activation] * (len(self.sizes) - 2) + [
+            activations.IDENTITY
+        ]  # σ_1, ..., σ_L
 
     def __repr__(self) -> str:
         return f"MLP({list(self.sizes)}, {self.activation.name!r}, time={self.time})"
@@ -72,14 +75,14 @@ class MLP:
     def __call__(self, z: Array, t: Scalar, theta: Array) -> Array:
         """dz/dt, (..., n)."""
         x = z
-        for (W, b, c), sigma in zip(self.layers(theta), self._sigmas, strict=True):
+        for (W, b, c), sigma in zip(self.layers(theta), self.sigmas, strict=True):
             x = sigma.value(x @ W + (b + c * t))  # x_l = σ_l(x_{l−1} W_l + b_l + c_l t)
         return x
 
     def linearize(self, z: Array, t: Scalar, theta: Array) -> tuple[Array, Pullback]:
         """dz/dt, and the closure that pulls a cotangent back through it: `pullback(a)` is `vjp` at this point."""
         x, kept = z, []
-        for (W, b, c), sigma in zip(self.layers(theta), self._sigmas, strict=True):
+        for (W, b, c), sigma in zip(self.layers(theta), self.sigmas, strict=True):
             u = x @ W + (b + c * t)  # u_l = x_{l−1} W_l + b_l + c_l t
             y = sigma.value(u)  # x_l = σ_l(u_l)
             kept.append((x, sigma.slope(u, y), W, c))
@@ -109,7 +112,7 @@ class MLP:
     def jvp(self, z: Array, t: Scalar, theta: Array, dz: Array, dt: Scalar, dtheta: Array) -> Array:
         """∇§1 f·dz + ∇§2 f·dt + ∇§3 f·dθ, (..., n): forward mode, tangents beside values."""
         x, dx = z, dz
-        for (W, b, c), (dW, db, dc), sigma in zip(self.layers(theta), self.layers(dtheta), self._sigmas, strict=True):
+        for (W, b, c), (dW, db, dc), sigma in zip(self.layers(theta), self.layers(dtheta), self.sigmas, strict=True):
             u = x @ W + (b + c * t)
             du = dx @ W + x @ dW + (db + dc * t + c * dt)  # the product rule on the line above
             x = sigma.value(u)
@@ -119,11 +122,25 @@ class MLP:
     def jacobian(self, z: Array, t: Scalar, theta: Array) -> Array:
         """∇§1 f, (..., n, n), outputs as rows: n tangents pushed forward at once."""
         x, dx = z, np.eye(self.n)  # dx[..., j, :] = ∂x/∂z_j
-        for (W, b, c), sigma in zip(self.layers(theta), self._sigmas, strict=True):
+        for (W, b, c), sigma in zip(self.layers(theta), self.sigmas, strict=True):
             u = x @ W + (b + c * t)
             x = sigma.value(u)
             dx = (dx @ W) * sigma.slope(u, x)[..., None, :]  # ∂x_l/∂z_j = σ_l′(u_l) ∘ (∂x_{l−1}/∂z_j W_l)
         return np.swapaxes(dx, -1, -2)
+
+    def jvp_vjp(self, z: Array, t: Scalar, theta: Array, v: Array, w: Array) -> tuple[Array, Array, Array]:
+        """The VJP, with cotangent w (..., n), of (z, t, θ) ↦ ∇§1 f·v: three blocks, by reverse over forward mode."""
+        _, _, pullback = mlp_divergence.linearize_jvp(self, z, t, theta, v[None])
+        return pullback(np.zeros_like(w), w[None])
+
+    def linearize_divergence(
+        self, z: Array, t: Scalar, theta: Array, probes: Array | None = None
+    ) -> tuple[Array, Array, DivergencePullback]:
+        """f, τ = tr ∇§1 f and their pullback, activations shared; the closed form where there is one for this depth."""
+        closed = {3: mlp_divergence.one_hidden, 4: mlp_divergence.two_hidden}.get(len(self.sizes))
+        if probes is None and closed is not None:
+            return closed(self, z, t, theta)
+        return mlp_divergence.any_depth(self, z, t, theta, *directions(z, probes))
 
 
 def _rows(x: Array) -> Array:
