@@ -1,7 +1,7 @@
 """The divergence tr ∇§1 f of a field, exactly or by Hutchinson's estimate, and its gradient.
 
-A density needs τ = tr ∇§1 f beside f, and its adjoint a·∇f + c ∇τ: the second derivatives of f (§3 of the
-note; the last differential equation there forgets them, E50 and E51). With probes v_1, ..., v_K, each of the shape of z,
+A density needs τ = tr ∇§1 f beside f, and its adjoint a·∇f + c ∇τ: second derivatives of f (§3 of the note; its last
+differential equation forgets them, E50 and E51). With probes v_1, ..., v_K, each of the shape of z,
 
     τ = Σ_i e_i·∇§1 f e_i  (exact)        τ̂ = 1/K Σ_k v_k·∇§1 f v_k  (Hutchinson: E τ̂ = τ if E v vᵀ = I)
 
