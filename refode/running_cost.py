@@ -31,12 +31,13 @@ class WithRunningCost:
 
     def __call__(self, z: Array, t: Scalar, theta: Array) -> Array:
         state = z[..., :-1]
-        return np.concatenate([self.field(state, t, theta), self.cost(state, t, theta)[..., None]], axis=-1)
+        dC = np.asarray(self.cost(state, t, theta))
+        return np.concatenate([self.field(state, t, theta), dC[..., None]], axis=-1)
 
     def linearize(self, z: Array, t: Scalar, theta: Array) -> tuple[Array, Pullback]:
         state = z[..., :-1]
         dz, pullback = linearize(self.field, state, t, theta)
-        dC = self.cost(state, t, theta)
+        dC = np.asarray(self.cost(state, t, theta))
 
         def both(a: Array) -> tuple[Array, Array, Array]:
             f1, f2, f3 = pullback(a[..., :-1])  # a_z ∇ f

@@ -1,0 +1,156 @@
+"""A running cost as one more component of the state: its blocks, and that nothing depends on it."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from oracles import BATCHES, TOL, OnlyVJP, batches, blocks, close, point, seeds
+from scipy.integrate import quad
+
+from refode import (
+    MLP,
+    CubicSpiral,
+    KineticEnergy,
+    Linear,
+    LotkaVolterra,
+    Pendulum,
+    WithRunningCost,
+    check_field,
+    linearize,
+    solve,
+)
+
+
+class Mixed:
+    """c = θ_0 z_0² sin t + θ_last² t: of z, t and θ, directly and not through a field."""
+
+    def __call__(self, z, t, theta):
+        return theta[0] * z[..., 0] ** 2 * np.sin(t) + theta[-1] ** 2 * t
+
+    def vjp(self, z, t, theta, c_bar):
+        z_bar, theta_bar = np.zeros_like(z), np.zeros_like(theta)
+        z_bar[..., 0] = c_bar * 2 * theta[0] * z[..., 0] * np.sin(t)
+        t_bar = np.sum(c_bar * (theta[0] * z[..., 0] ** 2 * np.cos(t) + theta[-1] ** 2))
+        theta_bar[0] += np.sum(c_bar * z[..., 0] ** 2) * np.sin(t)
+        theta_bar[-1] += np.sum(c_bar) * 2 * theta[-1] * t
+        return z_bar, t_bar, theta_bar
+
+
+NET = MLP([2, 3, 2])
+FIELDS = [
+    NET,
+    MLP([2, 3, 2], "softplus", time=False),
+    OnlyVJP(NET),
+    Linear(3),
+    LotkaVolterra(),
+    CubicSpiral(),
+    Pendulum(),
+]
+every = pytest.mark.parametrize("field", FIELDS, ids=lambda field: f"{type(field).__name__}{field.m}")
+# z, t, θ and a in [-2, 2]. An f is at most 32 (a cubic spiral's), its derivatives at most 48 in one direction; so
+# |∇|f|²| ≤ 2 · 2 · 32 · 48 for each of two or three outputs, and at most six samples are summed.
+SCALE = 6 * 3 * 2 * 2 * 32 * 48.0
+
+
+def with_costs(field):
+    return [WithRunningCost(field, KineticEnergy(field)), WithRunningCost(field, Mixed())]
+
+
+@every
+@given(batch=batches, seed=seeds)
+def test_blocks_against_complex_step(field, batch, seed):
+    for both in with_costs(field):
+        assert (both.n, both.m) == (field.n + 1, field.m)
+        p = point(both, batch, np.random.default_rng(seed))
+        got = both.vjp(*p.at, p.a)
+        assert [np.shape(block) for block in got] == [p.z.shape, (), (field.m,)]
+        for block, want in zip(got, blocks(both, p), strict=True):
+            assert close(block, want, SCALE)
+
+
+@every
+@given(batch=batches, seed=seeds)
+def test_linearize_is_f_and_vjp(field, batch, seed):
+    for both in with_costs(field):
+        p = point(both, batch, np.random.default_rng(seed))
+        dz, pullback = linearize(both, *p.at)
+        assert np.array_equal(dz, both(*p.at))
+        for _ in range(2):
+            for got, want in zip(pullback(p.a), both.vjp(*p.at, p.a), strict=True):
+                assert np.array_equal(got, want)
+
+
+@every
+@given(batch=batches, seed=seeds)
+def test_the_last_component_is_the_cost_and_feeds_nothing_back(field, batch, seed):
+    p = point(field, batch, np.random.default_rng(seed))
+    for both, cost in zip(with_costs(field), (KineticEnergy(field), Mixed()), strict=True):
+        value = {
+            KineticEnergy: lambda z: sum(f_i**2 for f_i in field(z, p.t, p.theta)),
+            Mixed: lambda z: p.theta[0] * z[0] ** 2 * np.sin(p.t) + p.theta[-1] ** 2 * p.t,
+        }[type(cost)]
+        for C in (0.0, 5.0):
+            z = np.concatenate([p.z, np.full((*batch, 1), C)], axis=-1)
+            dz, a = both(z, p.t, p.theta), np.ones((*batch, field.n + 1))
+            assert np.array_equal(dz[..., :-1], field(*p.at))
+            for i in np.ndindex(batch):
+                # Roundings of |f|², f up to 32; those of f itself, in another shape, twice.
+                assert abs(dz[(*i, -1)] - value(p.z[i])) <= TOL * 3 * 32**2
+            assert not both.vjp(z, p.t, p.theta, a)[0][..., -1].any()
+
+
+@every
+@given(batch=batches, seed=seeds)
+def test_a_cost_that_is_not_asked_for_changes_nothing(field, batch, seed):
+    """With a_C = 0 the blocks are the field's own, exactly; with a_z = 0 they are the cost's."""
+    p = point(field, batch, np.random.default_rng(seed))
+    c_bar = np.random.default_rng(seed).normal(size=batch)
+    for cost in (KineticEnergy(field), Mixed()):
+        both, z = WithRunningCost(field, cost), np.concatenate([p.z, np.ones((*batch, 1))], axis=-1)
+        no_cost = np.concatenate([p.a, np.zeros((*batch, 1))], axis=-1)
+        only_cost = np.concatenate([np.zeros_like(p.a), np.asarray(c_bar)[..., None]], axis=-1)
+        for a, want in ((no_cost, field.vjp(*p.at, p.a)), (only_cost, cost.vjp(*p.at, np.asarray(c_bar)))):
+            z_bar, t_bar, theta_bar = both.vjp(z, p.t, p.theta, a)
+            assert np.array_equal(z_bar[..., :-1], want[0])
+            assert t_bar == want[1]
+            assert np.array_equal(theta_bar, want[2])
+
+
+@pytest.mark.parametrize("field", with_costs(MLP([2, 4, 2])), ids=["kinetic", "mixed"])
+def test_check_field_agrees(field):
+    report = check_field(field)
+    assert report.ok, report
+    assert report.oracle == "complex step"
+
+
+class Clock:
+    """c = t, a Python float: a cost of one sample is a number, whatever kind."""
+
+    def __call__(self, z, t, theta):
+        return float(t)
+
+    def vjp(self, z, t, theta, c_bar):
+        return np.zeros_like(z), c_bar, np.zeros_like(theta)
+
+
+def test_a_cost_may_be_a_plain_number():
+    both = WithRunningCost(Linear(1), Clock())
+    dz, pullback = both.linearize(np.array([2.0, 0.0]), 3.0, np.array([0.5]))
+    assert np.array_equal(dz, [1.0, 3.0])
+    assert np.array_equal(both(np.array([2.0, 0.0]), 3.0, np.array([0.5])), [1.0, 3.0])
+    assert pullback(np.array([0.0, 2.0]))[1] == 2.0
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("times", [(0.2, 1.4), (1.4, 0.2)])
+def test_the_last_component_is_the_integral(batch, times):
+    """∫ c dt along the solved path, signed, by quadrature."""
+    rng = np.random.default_rng(4)
+    theta, z0 = NET.init(rng), rng.normal(size=(*batch, 2))
+    both, options = WithRunningCost(NET, Mixed()), {"method": "DOP853", "rtol": 1e-11, "atol": 1e-11}
+    start = np.concatenate([z0, np.zeros((*batch, 1))], axis=-1)
+    C = solve(both, start, theta, times, **options).z[-1, ..., -1]
+    path = solve(NET, z0, theta, times, keep="dense", **options)
+    for i in np.ndindex(batch):
+        want, _ = quad(lambda t, i=i: Mixed()(path(t)[i], t, theta), *times, epsabs=1e-12, epsrel=1e-12)
+        # The solver's 1e-11 a step, 100 steps at most, and its interpolant of order 7, as accurate as that here.
+        assert abs(C[i] - want) <= 1e-9
