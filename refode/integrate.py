@@ -24,6 +24,10 @@ METHODS: dict[str, type[OdeSolver]] = {
 }  # fmt: skip
 IMPLICIT = (Radau, BDF, LSODA)
 LEAST_RTOL = 100 * np.finfo(float).eps  # SciPy raises anything below to this
+ADVICE = {  # what a solve stopped with -> what it mostly means
+    "Required step size is less than spacing between numbers": "the solution blows up here, or f jumps",
+    "evaluations are spent": "a stiff field wants Radau, BDF or LSODA; else raise max_nfev or rtol",
+}
 
 
 def solver_class(method: str | type[OdeSolver]) -> type[OdeSolver]:
@@ -130,22 +134,26 @@ class Integrator:
                 **self.options,
             )
         if not result.success:
-            raise self._error(result.message, self.steps.last_t, self.steps.last_y, self.steps.size)
+            raise self._error(result.message.rstrip("."), self.steps.last_t, self.steps.last_y)
         self.njev += result.njev
         result.y_end = self.steps.last_y
         return result
 
     def _fun(self, t: float, y: Array) -> Array:
         if self.nfev >= self.max_nfev:
-            raise self._error(f"max_nfev = {self.max_nfev} evaluations are spent", t, y, abs(t - self.steps.last_t))
+            raise self._error(f"max_nfev = {self.max_nfev} evaluations are spent", t, y)
         self.nfev += 1
         dy = self.rhs(t, y)
         if not np.isfinite(dy).all():
-            raise self._error("f is not finite", t, y, abs(t - self.steps.last_t), dy)
+            raise self._error("f is not finite", t, y, dy)
         return dy
 
-    def _error(self, reason: str, t: float, y: Array, step: float, dy: Array | None = None) -> SolveError:
+    def _error(self, reason: str, t: float, y: Array, dy: Array | None = None) -> SolveError:
         with np.errstate(all="ignore"):
             dy = self.rhs(t, y) if dy is None else dy
             norms = {"z_norm": float(np.linalg.norm(y)), "f_norm": float(np.linalg.norm(dy))}
-        return SolveError(reason, direction=self.direction, t=float(t), step=step, nfev=self.nfev, **norms)
+        advice = "".join(f"; {advice}" for words, advice in ADVICE.items() if words in reason)
+        step = abs(t - self.steps.last_t) or self.steps.size  # of the step that was tried, or of the one just done
+        return SolveError(
+            reason + advice, direction=self.direction, t=float(t), step=float(step), nfev=self.nfev, **norms
+        )
