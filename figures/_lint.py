@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, Patch
 from matplotlib.path import Path
 from matplotlib.text import Annotation, Text
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, Transform
 
 from ._roles import ROLES, colour
 
@@ -156,27 +156,27 @@ def _curves(fig: Figure) -> Iterator[tuple[Text | None, Path]]:
             continue
         for line in axes.lines:
             if line.get_visible() and line.get_linestyle() != "None":
-                yield None, _clipped(line, line.get_transform().transform_path(line.get_path()), axes)
+                yield None, _straight(line.get_path(), line.get_transform(), line)
             if line.get_visible() and line.get_marker() not in ("None", None, ""):
                 yield from ((None, marker) for marker in _markers(line, axes))
         for lines in axes.collections:
             if lines.get_visible() and isinstance(lines, LineCollection):
                 for path in lines.get_paths():
-                    yield None, _clipped(lines, lines.get_transform().transform_path(path), axes)
+                    yield None, _straight(path, lines.get_transform(), lines)
         for arrow in axes.patches:
             if arrow.get_visible() and isinstance(arrow, FancyArrowPatch):
-                yield None, arrow.get_transform().transform_path(arrow.get_path())
+                yield None, _straight(arrow.get_path(), arrow.get_transform(), arrow)
         for text in axes.texts:
             if isinstance(text, Annotation) and text.get_visible() and text.arrow_patch:
-                yield text, text.arrow_patch.get_transform().transform_path(text.arrow_patch.get_path())
+                yield text, _straight(text.arrow_patch.get_path(), text.arrow_patch.get_transform(), text.arrow_patch)
 
 
-def _clipped(artist: Artist, path: Path, axes: Axes) -> Path:
-    """Return a path in pixels as straight pieces inside the axes, gaps left out."""
-    if not artist.get_clip_on():
-        return path.cleaned(remove_nans=True)
-    (x0, y0), (x1, y1) = axes.bbox.get_points()
-    return path.cleaned(remove_nans=True, clip=(x0, y0, x1, y1))
+def _straight(path: Path, to_pixels: Transform, artist: Artist) -> Path:
+    """Return a path in pixels as straight pieces, gaps left out, clipped where the artist is."""
+    frame = artist.axes.bbox.extents if artist.axes and artist.get_clip_on() else None
+    pieces = path.cleaned(to_pixels, remove_nans=True, clip=frame)
+    drawn = np.isin(pieces.codes, (Path.MOVETO, Path.LINETO))  # the marks of an end stand at the origin
+    return Path(pieces.vertices[drawn], pieces.codes[drawn])
 
 
 def _markers(line: Line2D, axes: Axes) -> Iterator[Path]:

@@ -1,6 +1,7 @@
-"""Words in a picture: the claim as its title, and labels that stand beside what they name."""
+"""Words and arrows in a picture: the claim as its title, labels beside what they name, and which way a curve runs."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
@@ -58,6 +59,14 @@ def label(
     """
     em = _size("legend.fontsize")
     sides = {-1: ("right", "top"), 0: ("center", "center"), 1: ("left", "bottom")}
-    ha, va = (sides[(s > 0) - (s < 0)][i] for i, s in enumerate(shift))
+    ha, va = (sides[int(np.sign(s))][i] for i, s in enumerate(shift))
     look = {"fontsize": em, "ha": ha, "va": va, "color": colour(role) if role else rcParams["text.color"]}
     return ax.annotate(text, xy, (shift[0] * em, shift[1] * em), textcoords="offset points", **look | properties)
+
+
+def arrowhead(ax: Axes, x: np.ndarray, y: np.ndarray, role: str) -> None:
+    """Put an arrowhead in the middle of the curve x, y (count,), pointing from its first point to its last."""
+    middle = len(x) // 2
+    tail, head = ((x[i], y[i]) for i in (middle - 1, middle + 1))
+    look = {"arrowstyle": "-|>", "color": colour(role), "linewidth": 0, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", head, tail, arrowprops=look | {"mutation_scale": 1.4 * _size("font.size")})

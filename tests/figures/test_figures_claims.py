@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from figures import _demo, _registry
+from refode.finite_difference import complex_solve, complex_step
 
 
 @cache
@@ -31,3 +32,23 @@ def test_D01_E01_the_error_of_a_resnet_falls_like_its_step():
     for N in (1, 2, 4, 8, 16):
         end = drawn[f"resnet_{N}"][-1]
         assert abs(end - drawn["exact"][-1]) == drawn["error"][np.log2(N).astype(int)]
+
+
+def test_D28_D32_the_adjoint_jumps_by_the_cotangent_and_is_the_gradient_on_both_sides():
+    """Either side of an observation, a is the gradient of the loss that is still to come, here by complex step."""
+    drawn, demo = data("adjoint_jumps"), _demo.plane(0)
+    later, earlier = np.vstack([drawn["a_z"][1:, 0], np.zeros(2)]), drawn["a_z"][:, -1]
+    assert np.allclose(earlier - later, drawn["jumps"][1:], rtol=0, atol=1e-15)
+    assert np.all(np.abs(drawn["jumps"][1:]) > 0)
+
+    def loss_to_go(z, first):
+        """Half the squared residuals from the first-th observation on, of the solution through z there."""
+        states = complex_solve(demo.field, z, demo.theta, drawn["times"][first:])
+        return np.sum((states - drawn["observations"][first:]) ** 2) / 2
+
+    for i, (a, jump) in enumerate(zip(earlier, drawn["jumps"][1:], strict=True), start=1):
+        exact = complex_step(lambda z, i=i: loss_to_go(z, i), drawn["z"][i - 1, -1])
+        # the sweep's error: its tolerance 1e-10, grown by at most e^growth, for z and a alike
+        assert a == pytest.approx(exact, rel=1e-8)
+        assert a - jump == pytest.approx(exact - (drawn["z"][i - 1, -1] - drawn["observations"][i]), rel=1e-8, abs=1e-8)
+    assert drawn["gradient"] == pytest.approx(drawn["a_z"][0, 0], rel=1e-8)

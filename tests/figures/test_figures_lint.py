@@ -120,6 +120,16 @@ def test_a_family_of_curves_shares_its_label(light):
     assert lint(fig, "Some text.") == []
 
 
+def test_a_curve_ends_where_it_ends(light):
+    """The end mark of a path stands at the origin, and a gap in a curve is no piece of it."""
+    fig = canvas()
+    ax = fig.subplots()
+    ax.text(0.4, 0.4, "between the arrow and the origin")
+    ax.annotate("", (0.9, 0.9), (0.9, 0.8), arrowprops={"arrowstyle": "-|>", "color": "black"})
+    ax.plot([0.45, 0.45, 0.45], [0.0, np.nan, 1.0], **role("forward") | {"marker": "o"})
+    assert lint(fig, "Some text.") == []
+
+
 def test_tick_labels_outside_the_view_do_not_count(light):
     fig, left, _ = good()
     left.set_xticks([0.0, 0.5, 0.51, 0.52])
