@@ -22,12 +22,15 @@ from refode.fields import (
     linearize,
 )
 from refode.losses import GaussianNLL, SquaredError, loss_and_gradient
+from refode.memory import keep_freed_memory
 from refode.mlp import MLP
 from refode.running_cost import KineticEnergy, WithRunningCost
 from refode.solve import Trajectory, solve
 from refode.steppers import RK4, Euler
 
 __version__ = "0.1.0"
+
+keep_freed_memory()
 
 __all__ = [
     "MLP",
