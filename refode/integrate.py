@@ -8,10 +8,12 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy.integrate import BDF, DOP853, LSODA, RK23, RK45, OdeSolver, Radau, solve_ivp
+from scipy.sparse import issparse
 
 from refode.arguments import one_of
 from refode.errors import SolveError
@@ -111,7 +113,8 @@ class Integrator:
         keep: str = "observations",
     ) -> None:
         self.rhs, self.method, self.direction = rhs, method, direction
-        self.rtol, self.atol, self.max_nfev, self.options = rtol, atol, max_nfev, options
+        self.rtol, self.atol, self.max_nfev = rtol, atol, max_nfev
+        self.options = {**options, "jac": partial(self._jac, options["jac"])} if "jac" in options else options
         table = tableau(method)
         self.steps = Steps(keep, slopes=table.stages if table else 0)
         self.nfev = self.njev = 0
@@ -147,6 +150,12 @@ class Integrator:
         if not np.isfinite(dy).all():
             raise self._error("f is not finite", t, y, dy)
         return dy
+
+    def _jac(self, jac: Callable[[float, Array], Any], t: float, y: Array) -> Any:
+        J = jac(t, y)
+        if not np.isfinite(J.data if issparse(J) else J).all():
+            raise self._error("the Jacobian of f is not finite", t, y)
+        return J
 
     def _error(self, reason: str, t: float, y: Array, dy: Array | None = None) -> SolveError:
         with np.errstate(all="ignore"):
