@@ -76,7 +76,14 @@ class Blocks:
         self.shape, self.size, self.m = shape, int(np.prod(shape)), m
 
     def pack(self, z: Array, a_z: Array, a_t: Array | float, a_theta: Array) -> Array:
-        return np.concatenate([z.ravel(), a_z.ravel(), [a_t], a_theta])
+        """q, flat; ValueError for blocks of other shapes or complex ones, which a hand-written VJP may return."""
+        got, want = tuple(np.shape(block) for block in (a_z, a_t, a_theta)), (self.shape, (), (self.m,))
+        if got != want:
+            raise ValueError(f"the field's vjp must return blocks of shapes {want}, got {got}")
+        y = np.concatenate([z.ravel(), a_z.ravel(), [a_t], a_theta])
+        if y.dtype.kind != "f":
+            raise ValueError(f"the field's vjp must return real blocks, got {y.dtype}")
+        return y
 
     def unpack(self, y: Array) -> tuple[Array, Array, float, Array]:
         z, a_z, a_t, a_theta = np.split(y, [self.size, 2 * self.size, 2 * self.size + 1])
