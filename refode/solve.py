@@ -74,15 +74,19 @@ def solve(
 ) -> Trajectory:
     """Solve ż = f(z, t, θ) from z(times[0]) = z0 and observe it at `times`.
 
-    Parameters ---------- field : a vector field (`refode.fields` says what that is) z0 (..., n), theta (m,) : real
-    and finite; the leading axes of z0 are a batch, solved together under one step size times (T,) : strictly
-    monotone, either way; times[0] is t0. More of them cost no evaluations: the solver's interpolant
-        is read (of order 4 for RK45; DOP853 spends three evaluations on a step that is read)
+    Parameters
+    ----------
+    field : a vector field (`refode.fields` says what that is)
+    z0 (..., n), theta (m,) : real and finite; the leading axes of z0 are a batch, solved together under one step size
+    times (T,) : strictly monotone, either way; times[0] is t0. More of them cost no evaluations: the solver's
+        interpolant is read (of order 4 for RK45; DOP853 spends three evaluations on a step that is read)
     method : "RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA", "Euler", "RK4", or an OdeSolver class. Radau, BDF and
         LSODA get the field's Jacobian. Euler and RK4 take fixed steps: they need the option `step`
-    rtol, atol : relative and absolute tolerance of a step; a batch shares them in the root mean square keep :
-    "observations"; or also the accepted "steps", or with them their "stages"; or "dense" output, for trajectory(t)
-    max_nfev : bound on the evaluations of f options : of the method, as in `solve_ivp`: first_step, max_step, step
+    rtol, atol : relative and absolute tolerance of a step; a batch shares them in the root mean square
+    keep : "observations"; or also the accepted "steps", or with them their "stages"; or "dense" output, for
+        trajectory(t)
+    max_nfev : bound on the evaluations of f
+    options : of the method, as in `solve_ivp`: first_step, max_step, step
 
     Raises TypeError or ValueError for bad input, before any work; SolveError if the solve stops.
     Note: D02-D05 (§1, §2.1), D29 (§2.2), P03, P19, E04.
@@ -94,6 +98,8 @@ def solve(
     keep = one_of("keep", keep, KEEP)
     if keep == "stages" and tableau(solver) is None:
         raise ValueError(f'keep="stages" needs an explicit Runge-Kutta method, got {solver.__name__}')
+    if keep == "dense" and len(times) == 1:
+        raise ValueError('keep="dense" needs a time after t0, got t0 alone')
     _check_options(solver, options)
     integrator = Integrator(
         partial(_flat, field, z0.shape, theta),
@@ -121,7 +127,9 @@ def _observe(
 ) -> Trajectory:
     z = np.empty((len(times), *z0.shape))
     z[0], sol = z0, None
-    if len(times) > 1:
+    if len(times) == 1:
+        integrator.steps.start(times[0], z0.ravel())
+    else:
         dense = integrator.steps.keep == "dense"
         result = integrator.solve((times[0], times[-1]), z0.ravel(), times[1:-1], dense)
         z[1:-1] = np.reshape(np.transpose(result.y), z[1:-1].shape)
@@ -129,8 +137,8 @@ def _observe(
     steps = integrator.steps
     kept = {
         "step_times": np.array(steps.t) if steps.t else None,
-        "step_z": np.reshape(steps.y, (-1, *z0.shape)) if steps.t else None,
-        "stages": np.reshape(steps.K, (steps.n, -1, *z0.shape)) if steps.K else None,
+        "step_z": np.reshape(steps.y, (len(steps.t), *z0.shape)) if steps.t else None,
+        "stages": np.reshape(steps.K, (steps.n, steps.slopes, *z0.shape)) if steps.keep == "stages" else None,
     }
     for array in (z, *kept.values()):
         if array is not None:
@@ -153,7 +161,7 @@ def _jacobian_options(
     field: VectorField, shape: tuple[int, ...], theta: Array, solver: type[OdeSolver]
 ) -> dict[str, Any]:
     """What an implicit method is told of ∇§1 f: a block a sample; sparse, or banded for LSODA, that takes none."""
-    if not issubclass(solver, IMPLICIT):
+    if not issubclass(solver, IMPLICIT) or 0 in shape:
         return {}
 
     def blocks(t: float, y: Array) -> Array:

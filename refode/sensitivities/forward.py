@@ -38,5 +38,5 @@ def forward(task: Task) -> Sweep:
         y = integrator.solve((traj.times[i - 1], traj.times[i]), y).y_end
         paired = task.dL_dz[i] * y[still.size :].reshape(directions, *shape)  # dL_i · S_j, before any sum
         z_bar += np.moveaxis(paired[: field.n].sum(axis=-1), 0, -1)  # a direction of z0 concerns each sample alone
-        theta_bar += paired[field.n :].reshape(field.m, -1).sum(axis=1)  # one of θ all of them
+        theta_bar += paired[field.n :].sum(axis=tuple(range(1, paired.ndim)))  # one of θ all of them
     return Sweep(z_bar, theta_bar, nfev=integrator.nfev, nvjp=0)
