@@ -20,6 +20,7 @@ from refode.sensitivities.discrete import discrete
 from refode.sensitivities.forward import forward
 from refode.sensitivities.sweep import Sweep, Task
 from refode.solve import Trajectory
+from refode.steppers import FixedStep
 from refode.types import Array
 
 WAYS: dict[str, Callable[[Task], Sweep]] = {"backsolve": backsolve, "discrete": discrete, "forward": forward}
@@ -84,7 +85,7 @@ def adjoint(
     direct = np.zeros(traj.field.m) if dL_dtheta is None else real_array("dL_dtheta", dL_dtheta, (traj.field.m,))
     task = _task(traj, dL_dz, method, solver, rtol, atol, seminorm, count("max_nfev", max_nfev))
     sweep = way(task)
-    _warn_if_lost(sweep, task.rtol)
+    _warn_if_lost(sweep, task)
     f = np.array([traj.field(z, t, traj.theta) for z, t in zip(traj.z, traj.times, strict=True)])
     times = np.sum((dL_dz * f).reshape(len(f), -1), axis=1)  # dL/dt_i = +dL_i · f(z_i, t_i)
     times[0] = -np.sum(sweep.a_z * f[0])  # dL/dt_0 = −a_§1(t0) · f(z0, t0)   (E08)
@@ -123,10 +124,11 @@ def _task(
     )
 
 
-def _warn_if_lost(sweep: Sweep, rtol: float) -> None:
-    """Four of the digits that rtol asked for are gone, or fewer than two are left."""
+def _warn_if_lost(sweep: Sweep, task: Task) -> None:
+    """Four of the digits that rtol asked for are gone, or fewer than two are left; fixed steps were asked for none."""
     error = sweep.reconstruction_error
-    if error is not None and error > min(1e4 * rtol, 1e-2):
+    allowed = 1e-2 if issubclass(task.solver, FixedStep) else min(1e4 * task.rtol, 1e-2)
+    if error is not None and error > allowed:
         warnings.warn(
             f"the reverse solve ended {error:.2g} (relative) from z0: the field contracts, and what contracts cannot "
             'be solved back. Tighten rtol, or take method="discrete", which solves nothing back',
