@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.integrate import OdeSolver
 
-from refode.adjoint import adjoint
-from refode.arguments import real_array
+from refode.adjoint import WAYS, adjoint
+from refode.arguments import observation_times, one_of, real_array
 from refode.fields import VectorField
 from refode.running_cost import RunningCost, WithRunningCost
 from refode.solve import Trajectory, solve
@@ -36,7 +36,7 @@ class SquaredError:
 
     def __init__(self, data: Any, weights: Any = 1.0) -> None:
         self.data = real_array("data", data)
-        self.weights = np.broadcast_to(real_array("weights", weights), self.data.shape)
+        self.weights = _like_data("weights", weights, self.data)
 
     def __call__(self, trajectory: Trajectory) -> tuple[float, Array]:
         residual = _residual(trajectory, self.data)
@@ -51,7 +51,7 @@ class GaussianNLL:
 
     def __init__(self, data: Any, sigma: Any) -> None:
         self.data = real_array("data", data)
-        self.sigma = np.broadcast_to(real_array("sigma", sigma), self.data.shape)
+        self.sigma = _like_data("sigma", sigma, self.data)
         if (self.sigma <= 0).any():
             raise ValueError(f"sigma must be positive, got {self.sigma.min()}")
 
@@ -59,6 +59,14 @@ class GaussianNLL:
         scaled = _residual(trajectory, self.data) / self.sigma
         nll = 0.5 * scaled**2 + np.log(self.sigma) + 0.5 * np.log(2 * np.pi)
         return float(nll.sum()), scaled / self.sigma
+
+
+def _like_data(name: str, value: Any, data: Array) -> Array:
+    array = real_array(name, value)
+    try:
+        return np.broadcast_to(array, data.shape)
+    except ValueError:
+        raise ValueError(f"{name} must broadcast to the shape of data {data.shape}, got {array.shape}") from None
 
 
 def _residual(trajectory: Trajectory, data: Array) -> Array:
@@ -77,7 +85,7 @@ def loss_and_gradient(
     method: str = "discrete",
     solver: str | type[OdeSolver] = "RK45",
     **solve_options: Any,
-) -> Callable[[Array], tuple[float, Array]]:
+) -> Callable[[Any], tuple[float, Array]]:
     """f(theta) -> (value, gradient (m,)), for `scipy.optimize.minimize(..., jac=True)`.
 
     Parameters
@@ -89,21 +97,25 @@ def loss_and_gradient(
     solver, solve_options : as `method` and the further arguments of `solve`
     """
     initial = z0 if callable(z0) else _Constant(real_array("z0", z0, ("...", field.n)))
+    times, way = observation_times(times), one_of("method", method, WAYS)
     solved_field = field if running_cost is None else WithRunningCost(field, running_cost)
-    solve_options.setdefault("keep", "steps" if method == "discrete" else "observations")
+    solve_options.setdefault("keep", "steps" if way == "discrete" else "observations")
 
-    def value_and_gradient(theta: Array) -> tuple[float, Array]:
-        start = initial(theta)
+    def value_and_gradient(theta: Any) -> tuple[float, Array]:
+        theta = real_array("theta", theta, (field.m,))
+        start = real_array("z0", initial(theta), ("...", field.n))
         if running_cost is not None:
             start = np.concatenate([start, np.zeros_like(start[..., :1])], axis=-1)  # C(t0) = 0
         trajectory = solve(solved_field, start, theta, times, method=solver, **solve_options)
         value, dL_dz, *direct = loss(_without_cost(trajectory, field) if running_cost is not None else trajectory)
         if running_cost is not None:
             value = value + float(trajectory.z[-1, ..., -1].sum())
+            dL_dz = real_array("dL_dz", dL_dz, (*trajectory.z.shape[:-1], field.n))
             dL_dz = np.concatenate([dL_dz, np.zeros_like(trajectory.z[..., -1:])], axis=-1)
             dL_dz[-1, ..., -1] = 1.0  # a_C = 1
-        gradient = adjoint(trajectory, dL_dz, method=method, dL_dtheta=direct[0] if direct else None)
-        return value, gradient.theta + initial.vjp(theta, gradient.z0[..., : field.n])
+        gradient = adjoint(trajectory, dL_dz, method=way, dL_dtheta=direct[0] if direct else None)
+        through_z0 = initial.vjp(theta, gradient.z0[..., : field.n])
+        return value, gradient.theta + real_array("z0.vjp", through_z0, (field.m,))
 
     return value_and_gradient
 
