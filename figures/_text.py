@@ -1,5 +1,7 @@
 """Words and arrows in a picture: the claim as its title, labels beside what they name, and which way a curve runs."""
 
+from functools import cache
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import rcParams
@@ -38,16 +40,34 @@ def _size(setting: str) -> float:
 
 
 def wrap(text: str, width: float, size: float) -> str:
-    """Break `text` at spaces into lines of at most `width` points, as the active font sets it at `size` points."""
-    font = FontProperties(family=rcParams["font.family"])
+    """Break `text` at spaces into as few lines of at most `width` points as the active font allows at `size` points.
+
+    Among these the narrowest block is taken, so that no word is left alone on the last line.
+    """
+    lines = _greedy(text, width, size)
+    for narrower in width * np.linspace(1.0, 0.5, 26):
+        shorter = _greedy(text, narrower, size)
+        if len(shorter) > len(lines):
+            break
+        lines = shorter
+    return "\n".join(lines)
+
+
+def _greedy(text: str, width: float, size: float) -> list[str]:
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and TextPath((0, 0), longer, size=size, prop=font).get_extents().width <= width:
+        if lines and _length(longer, size, *rcParams["font.family"]) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
-    return "\n".join(lines)
+    return lines
+
+
+@cache
+def _length(text: str, size: float, *family: str) -> float:
+    """Return the width of a line in points."""
+    return TextPath((0, 0), text, size=size, prop=FontProperties(family=list(family))).get_extents().width
 
 
 def label(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from figures import _demo, _registry
-from refode.finite_difference import complex_solve, complex_step
+from refode.finite_difference import complex_solve, complex_step, directional_difference
 
 
 @cache
@@ -52,3 +52,21 @@ def test_D28_D32_the_adjoint_jumps_by_the_cotangent_and_is_the_gradient_on_both_
         assert a == pytest.approx(exact, rel=1e-8)
         assert a - jump == pytest.approx(exact - (drawn["z"][i - 1, -1] - drawn["observations"][i]), rel=1e-8, abs=1e-8)
     assert drawn["gradient"] == pytest.approx(drawn["a_z"][0, 0], rel=1e-8)
+
+
+def test_D13_D17_the_pairing_is_conserved_and_a_plus_sign_would_not_do():
+    drawn, demo = data("minus_sign"), _demo.plane(0)
+    tol = 1e-12 * np.exp(2 * demo.measured["growth"])  # the two solves' tolerance, grown on the way forth and back
+    assert np.ptp(drawn["product"]) <= tol * abs(drawn["product"][0])
+    assert drawn["spread"] <= tol
+    for name in ("dz", "a"):
+        length = np.linalg.norm(drawn[name], axis=1)
+        assert np.ptp(length) > 0.5 * length.min()
+    assert np.ptp(drawn["product_plus"]) > abs(drawn["product"][0])
+    assert drawn["product_plus"][-1] == pytest.approx(drawn["product"][-1], rel=tol)
+
+    def loss(z0):
+        return demo.loss(complex_solve(demo.field, z0, demo.theta, demo.times)[-1])
+
+    slope_of_loss = directional_difference(loss, demo.z0, drawn["dz"][0], step=1e-4)  # error h² = 1e-8, and its f‴
+    assert drawn["product"][0] == pytest.approx(slope_of_loss, rel=1e-6)

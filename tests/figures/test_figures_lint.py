@@ -124,9 +124,9 @@ def test_a_curve_ends_where_it_ends(light):
     """The end mark of a path stands at the origin, and a gap in a curve is no piece of it."""
     fig = canvas()
     ax = fig.subplots()
-    ax.text(0.4, 0.4, "between the arrow and the origin")
+    ax.text(0.41, 0.41, "on the way")
     ax.annotate("", (0.9, 0.9), (0.9, 0.8), arrowprops={"arrowstyle": "-|>", "color": "black"})
-    ax.plot([0.45, 0.45, 0.45], [0.0, np.nan, 1.0], **role("forward") | {"marker": "o"})
+    ax.plot([0.43, 0.43, 0.43], [0.0, np.nan, 1.0], **role("forward") | {"marker": "o"})
     assert lint(fig, "Some text.") == []
 
 
