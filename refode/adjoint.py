@@ -126,12 +126,12 @@ def _task(
 
 def _warn_if_lost(sweep: Sweep, task: Task) -> None:
     """Four of the digits that rtol asked for are gone, or fewer than two are left; fixed steps were asked for none."""
-    error = sweep.reconstruction_error
-    allowed = 1e-2 if issubclass(task.solver, FixedStep) else min(1e4 * task.rtol, 1e-2)
-    if error is not None and error > allowed:
+    error, fixed = sweep.reconstruction_error, issubclass(task.solver, FixedStep)
+    if error is not None and error > (1e-2 if fixed else min(1e4 * task.rtol, 1e-2)):
+        cause, remedy = ("; or the steps are long", "Take shorter ones") if fixed else ("", "Tighten rtol")
         warnings.warn(
             f"the reverse solve ended {error:.2g} (relative) from z0: the field contracts, and what contracts cannot "
-            'be solved back. Tighten rtol, or take method="discrete", which solves nothing back',
+            f'be solved back{cause}. {remedy}, or take method="discrete", which solves nothing back',
             ReconstructionWarning,
             stacklevel=3,
         )
