@@ -1,0 +1,234 @@
+"""Continuous normalizing flows: a density that a vector field makes of a simple one.
+
+Samples of the base at t0 are carried to t1, and the density with them (Theorem 2, D56 to D58):
+
+    log p(x) = log p_base(z(t0)) − Δ(t0),    (z, Δ) solved from (x, 0) at t1 back to t0,    Δ̇ = −tr ∇§1 f
+
+Its gradient in θ at fixed x is the adjoint of that solve, which starts at t0, where the loss is, and runs forward to
+t1. `likelihood_gradient` takes the adjoint there is; `forward_system` solves the note's last equation as corrected, a
+second way that shares no code with it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from dataclasses import field as attribute
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from refode.adjoint import adjoint
+from refode.arguments import count, real_array
+from refode.divergence import linearize_divergence
+from refode.fields import VectorField
+from refode.files import load_arrays, save_arrays
+from refode.integrate import Integrator
+from refode.log_density import WithLogDensity
+from refode.solve import Trajectory, solve
+from refode.types import Array
+
+
+class Base(Protocol):
+    """A density to start from: log p (...), samples (size, n) and ∇ log p (..., n)."""
+
+    def logpdf(self, z: Array, /) -> Array: ...
+
+    def rvs(self, size: int, random_state: Any = None) -> Array: ...
+
+    def score(self, z: Array, /) -> Array: ...
+
+
+@dataclass(frozen=True)
+class StandardNormal:
+    """N(0, I) in n dimensions."""
+
+    n: int
+
+    def logpdf(self, z: Array) -> Array:
+        return np.asarray(-0.5 * np.sum(z * z, axis=-1) - 0.5 * self.n * np.log(2 * np.pi))
+
+    def rvs(self, size: int = 1, random_state: Any = None) -> Array:
+        return np.random.default_rng(random_state).normal(size=(size, self.n))
+
+    def score(self, z: Array) -> Array:
+        return -z
+
+
+class LikelihoodGradient(NamedTuple):
+    """Σ log p(x_i), and its gradients at fixed points x and at fixed ends t0, t1."""
+
+    value: float
+    x: Array  # (N, n): the score ∇ log p of each point
+    theta: Array  # (m,)
+    t0: float
+    t1: float
+
+
+@dataclass(frozen=True, eq=False)
+class ContinuousFlow:
+    """A density in the manner of `scipy.stats`: `logpdf`, `rvs`, `score`; immutable, `fit` returns another one.
+
+    Parameters
+    ----------
+    field, theta (m,) : the vector field, and its parameters
+    base : a density with logpdf, rvs and score; N(0, I) if None
+    t0, t1 : the base stands at t0, the data at t1
+    options : of `solve`: method, rtol, atol, step, ...
+
+    Raises TypeError or ValueError for bad input, a base that lacks a method or returns the wrong shape among it.
+    Note: §3.3, D55-D58, P43-P45, E41, E44.
+    """
+
+    field: VectorField
+    theta: Array
+    base: Base = None  # type: ignore[assignment]  # None becomes N(0, I)
+    t0: float = 0.0
+    t1: float = 1.0
+    options: Mapping[str, Any] = attribute(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "theta", real_array("theta", self.theta, (self.field.m,)))
+        object.__setattr__(self, "options", MappingProxyType({"rtol": 1e-7, "atol": 1e-9} | dict(self.options)))
+        object.__setattr__(self, "base", StandardNormal(self.n) if self.base is None else self.base)
+        _check_base(self.base, self.n)
+
+    @property
+    def n(self) -> int:
+        return self.field.n
+
+    def with_theta(self, theta: Any) -> "ContinuousFlow":
+        """The same flow with other parameters."""
+        return replace(self, theta=theta)
+
+    def logpdf(self, x: Any, probes: Array | None = None) -> Array:
+        """log p (...) at points x (..., n); an unbiased estimate of it if probes (K, ..., n) stand for the trace."""
+        return self._log_likelihood(self.backward(x, probes))
+
+    def rvs(self, size: int = 1, random_state: Any = None) -> Array:
+        """`size` samples (size, n): the base's, carried from t0 to t1. random_state: seed or Generator. Note: D55."""
+        z0 = self.base.rvs(count("size", size), random_state=random_state)
+        carried: Array = solve(self.field, z0, self.theta, [self.t0, self.t1], **self.options).z[-1]
+        return carried
+
+    def score(self, x: Any) -> Array:
+        """∇ log p (..., n) at points x (..., n)."""
+        return self.likelihood_gradient(x).x
+
+    def backward(self, x: Any, probes: Array | None = None, keep: str = "observations") -> Trajectory:
+        """(z, Δ) from (x, 0) at t1 back to t0. Note: D57, D58."""
+        x = real_array("x", x, ("...", self.n))
+        start = np.concatenate([x, np.zeros_like(x[..., :1])], axis=-1)
+        return solve(
+            WithLogDensity(self.field, probes), start, self.theta, [self.t1, self.t0], keep=keep, **self.options
+        )
+
+    def likelihood_gradient(self, x: Any, probes: Array | None = None, method: str = "backsolve") -> LikelihoodGradient:
+        """Σ log p(x_i) and its gradients by the adjoint on (z, Δ), any way that `adjoint` has. Note: D59-D63, E48."""
+        back = self.backward(x, probes, keep="steps" if method == "discrete" else "observations")
+        cotangent = np.zeros_like(back.z)
+        cotangent[-1, ..., :-1] = self.base.score(back.z[-1, ..., :-1])  # a_z(t0) = ∇ log p_base
+        cotangent[-1, ..., -1] = -1.0  # a_Δ = −1, all along
+        gradient = adjoint(back, cotangent, method=method)
+        value = float(np.sum(self._log_likelihood(back)))
+        return LikelihoodGradient(
+            value, gradient.z0[..., :-1], gradient.theta, t0=float(gradient.times[1]), t1=float(gradient.times[0])
+        )
+
+    def _log_likelihood(self, back: Trajectory) -> Array:
+        z0, delta = back.z[-1, ..., :-1], back.z[-1, ..., -1]
+        return np.asarray(self.base.logpdf(z0) - delta)  # log p(x) = log p_base(z_t0) − Δ(t0)
+
+    def save(self, path: str | Path) -> None:
+        """Write theta and the span to an .npz file, atomically, without pickle; the field is the reader's to know."""
+        save_arrays(path, "refode.ContinuousFlow", theta=self.theta, span=np.array([self.t0, self.t1]))
+
+    def load(self, path: str | Path) -> "ContinuousFlow":
+        """This flow with the parameters and span of a saved one. ValueError for a damaged or foreign file."""
+        arrays = load_arrays(path, "refode.ContinuousFlow", {"theta": (self.field.m,), "span": (2,)})
+        return replace(self, theta=arrays["theta"], t0=float(arrays["span"][0]), t1=float(arrays["span"][1]))
+
+
+def _check_base(base: Any, n: int) -> None:
+    missing = [name for name in ("logpdf", "rvs", "score") if not callable(getattr(base, name, None))]
+    if missing:
+        raise TypeError(f"base must have logpdf, rvs and score; {type(base).__name__} lacks {', '.join(missing)}")
+    z = np.linspace(-0.5, 0.5, 2 * n).reshape(2, n)
+    calls: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
+        "logpdf": (lambda: base.logpdf(z), (2,)),
+        "score": (lambda: base.score(z), (2, n)),
+        "rvs": (lambda: base.rvs(2, random_state=0), (2, n)),
+    }
+    for name, (call, shape) in calls.items():
+        got = np.shape(call())
+        if got != shape:
+            raise ValueError(f"base.{name} must return shape {shape} for two points in {n} dimensions, got {got}")
+
+
+def forward_system(flow: ContinuousFlow, x: Any) -> LikelihoodGradient:
+    """Σ log p(x_i) and its gradients by the note's last equation as corrected, forward from t0 to t1:
+
+        ż = f,    ṡ = −s ∇§1 f − ∇§1 τ,    ġ = −s ∇§3 f − ∇§3 τ,    s(t0) = ∇ log p_base(z_t0),    g(t0) = 0
+
+    with s = ∇§1 log p* along the flow, one g for the batch. dL/dt1 = −s f − τ at t1, dL/dt0 = s f + τ at t0.
+    Note: D62, D63 (§3.3), E49-E52, P50.
+    """
+    back = flow.backward(x)
+    z0, theta = back.z[-1, ..., :-1], flow.theta
+    ones, size = np.ones(z0.shape[:-1]), z0.size
+
+    def split(y: Array) -> tuple[Array, Array, Array]:
+        return y[:size].reshape(z0.shape), y[size : 2 * size].reshape(z0.shape), y[2 * size :]
+
+    def rhs(t: float, y: Array) -> Array:
+        z, s, _ = split(y)
+        dz, _, both = linearize_divergence(flow.field, z, t, theta)
+        s_rate, _, g_rate = both(s, ones)  # s ∇f + ∇τ, two of its blocks
+        return np.concatenate([dz.ravel(), -s_rate.ravel(), -g_rate])
+
+    options = {k: v for k, v in back.options.items() if k != "first_step"}
+    integrator = Integrator(rhs, back.method, back.rtol, back.atol, 1_000_000, "forward", options)
+    start = np.concatenate([z0.ravel(), flow.base.score(z0).ravel(), np.zeros_like(theta)])
+    z, s, g = split(integrator.solve((flow.t0, flow.t1), start).y_end)
+    return LikelihoodGradient(
+        float(np.sum(flow._log_likelihood(back))),
+        s,
+        g,
+        t0=_power(flow, z0, flow.t0, flow.base.score(z0)),
+        t1=-_power(flow, z, flow.t1, s),
+    )
+
+
+def _power(flow: ContinuousFlow, z: Array, t: float, s: Array) -> float:
+    """Σ s·f + τ over the batch: the rate −∂ log p/∂t at fixed points."""
+    dz, tau, _ = linearize_divergence(flow.field, z, t, flow.theta)
+    return float(np.sum(s * dz) + np.sum(tau))
+
+
+class Target(Protocol):
+    """An unnormalised density: log q (...) and ∇ log q (..., n)."""
+
+    def logpdf(self, z: Array, /) -> Array: ...
+
+    def score(self, z: Array, /) -> Array: ...
+
+
+def reverse_kl(flow: ContinuousFlow, target: Target, z0: Any, method: str = "backsolve") -> tuple[float, Array]:
+    """Mean of log p(z_t1) − log q(z_t1) over base samples z0 (N, n), and its θ-gradient (m,) at fixed z0.
+
+    It is KL(p, q) up to sampling and to log Z of q. The base samples are fixed and their images move, hence another
+    gradient than that of the likelihood: (z, Δ) runs from t0 to t1, and the adjoint back, with a_Δ = +1.
+    Note: E43 (§3.3).
+    """
+    z0 = real_array("z0", z0, ("N", flow.n))
+    start = np.concatenate([z0, np.zeros_like(z0[:, :1])], axis=-1)
+    there = solve(
+        WithLogDensity(flow.field), start, flow.theta, [flow.t0, flow.t1],
+        keep="steps" if method == "discrete" else "observations", **flow.options,
+    )  # fmt: skip
+    z1, delta = there.z[-1, :, :-1], there.z[-1, :, -1]
+    value = np.mean(flow.base.logpdf(z0) + delta - target.logpdf(z1))  # log p(z_t1) = log p_base(z0) + Δ(t1)
+    cotangent = np.zeros_like(there.z)
+    cotangent[-1, :, :-1] = -target.score(z1) / len(z0)
+    cotangent[-1, :, -1] = 1.0 / len(z0)
+    return float(value), adjoint(there, cotangent, method=method).theta
