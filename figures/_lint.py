@@ -150,10 +150,13 @@ def _box(text: Text) -> Bbox:
 
 
 def _curves(fig: Figure) -> Iterator[tuple[Text | None, Path]]:
-    """Yield every curve, arrow and marker in pixels, each with the text that it belongs to, if any."""
+    """Yield every curve, spine, arrow and marker in pixels, each with the text that it belongs to, if any."""
     for axes in fig.findobj(Axes):
         if not axes.get_visible():
             continue
+        for spine in axes.spines.values():
+            if axes.axison and spine.get_visible():
+                yield None, _straight(spine.get_path(), spine.get_transform(), spine)
         for line in axes.lines:
             if line.get_visible() and line.get_linestyle() != "None":
                 yield None, _straight(line.get_path(), line.get_transform(), line)
@@ -174,7 +177,7 @@ def _curves(fig: Figure) -> Iterator[tuple[Text | None, Path]]:
 def _straight(path: Path, to_pixels: Transform, artist: Artist) -> Path:
     """Return a path in pixels as straight pieces, gaps left out, clipped where the artist is."""
     frame = artist.axes.bbox.extents if artist.axes and artist.get_clip_on() else None
-    pieces = path.cleaned(to_pixels, remove_nans=True, clip=frame)
+    pieces = to_pixels.transform_path(path).cleaned(remove_nans=True, clip=frame)
     drawn = np.isin(pieces.codes, (Path.MOVETO, Path.LINETO))  # the marks of an end stand at the origin
     return Path(pieces.vertices[drawn], pieces.codes[drawn])
 

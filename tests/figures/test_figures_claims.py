@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from figures import _demo, _registry
+from figures import _demo, _registry, theorem1_slopes
 from refode.finite_difference import complex_solve, complex_step, directional_difference
 
 
@@ -70,3 +70,17 @@ def test_D13_D17_the_pairing_is_conserved_and_a_plus_sign_would_not_do():
 
     slope_of_loss = directional_difference(loss, demo.z0, drawn["dz"][0], step=1e-4)  # error h² = 1e-8, and its f‴
     assert drawn["product"][0] == pytest.approx(slope_of_loss, rel=1e-6)
+
+
+def test_D16_to_D27_every_line_of_the_proof_has_its_order():
+    drawn = data("theorem1_slopes")
+    growth = np.exp(2 * _demo.plane(0).measured["growth"])
+    for name in theorem1_slopes.EXACT:  # to the tolerance of the solves, grown on the way
+        assert drawn[name].max() <= 1e-13 * growth
+    for name, order in theorem1_slopes.ORDERS.items():
+        # the next term of each series is of relative size eps; 0.05 is five times the largest fitted eps, 1e-2
+        assert drawn[f"slope_{name}"] == pytest.approx(order, abs=0.05), name
+    smallest = drawn["rounding"] / drawn["eps"][0]
+    assert drawn["central"][0] <= 10 * smallest
+    assert drawn["quotient"][0] > 10 * smallest  # the one-sided quotient has not reached it yet
+    assert drawn["printed"][0] == pytest.approx(2 * drawn["rounding"] / np.finfo(float).eps / drawn["eps"][0], rel=1e-3)

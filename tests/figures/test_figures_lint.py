@@ -54,6 +54,15 @@ def curve_through_text(fig, left, right):
     left.text(0.5, 0.5, "struck out", ha="center", va="center")
 
 
+def curve_through_text_on_logarithmic_axes(fig, left, right):
+    left.set(xscale="log", yscale="log", xlim=(1e-3, 1.0), ylim=(1e-3, 1.0))
+    left.text(0.1, 0.1, "struck out", ha="center", va="center")
+
+
+def axis_through_text(fig, left, right):
+    left.text(left.get_xlim()[0], 0.3, "on it", ha="center")
+
+
 def marker_on_text(fig, left, right):
     left.text(0.75, 0.55, "hit")
     left.plot(0.78, 0.57, **points("adjoint", "s"))
@@ -88,6 +97,8 @@ BAD = {
     text_off_its_axes: "clipped text: 'cut' leaves its axes",
     text_on_text: "text over text: 'one' and 'other'",
     curve_through_text: "curve through text: 'struck out'",
+    curve_through_text_on_logarithmic_axes: "curve through text: 'struck out'",
+    axis_through_text: "curve through text: 'on it'",
     marker_on_text: "curve through text: 'hit'",
     arrow_through_text: "curve through text: 'hit'",
     legend_on_a_curve: "curve through text: 'the state'",
