@@ -103,6 +103,11 @@ def test_activation_by_name_or_as_it_is():
     assert activation(mine) is mine
 
 
+def test_an_activation_is_immutable():
+    with pytest.raises(AttributeError):
+        activation("tanh").slope = np.ones_like
+
+
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match=r"^activation must be one of tanh, .*; got 'sofplus'; .*'softplus'"):
         activation("sofplus")

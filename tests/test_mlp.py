@@ -253,6 +253,8 @@ def test_init_draws_from_its_rng_alone():
     assert np.array_equal(2 * theta, field.init(np.random.default_rng(3), gain=2.0))
     assert not np.array_equal(theta, field.init(np.random.default_rng(4)))
     assert len(np.unique(theta)) == field.m
+    one = MLP([1, 1, 1, 1])  # every width 1: θ is the generator's numbers as they come
+    assert np.array_equal(one.init(np.random.default_rng(3)), np.random.default_rng(3).normal(size=one.m))
     assert not field.init(np.random.default_rng(3), gain=0.0).any()
     assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
