@@ -4,8 +4,9 @@ from functools import cache
 
 import numpy as np
 import pytest
+from scipy.interpolate import CubicSpline
 
-from figures import _demo, _registry, theorem1_slopes
+from figures import _demo, _registry, theorem1_slopes, theta_accumulation
 from refode.finite_difference import complex_solve, complex_step, directional_difference
 
 
@@ -84,3 +85,25 @@ def test_D16_to_D27_every_line_of_the_proof_has_its_order():
     assert drawn["central"][0] <= 10 * smallest
     assert drawn["quotient"][0] > 10 * smallest  # the one-sided quotient has not reached it yet
     assert drawn["printed"][0] == pytest.approx(2 * drawn["rounding"] / np.finfo(float).eps / drawn["eps"][0], rel=1e-3)
+
+
+def test_D31_D33_the_gradient_by_theta_is_the_integral_of_its_integrand():
+    drawn = data("theta_accumulation")
+    assert np.all(drawn["integral"][-1] == 0)
+    fine, coarse = (_integral_to_the_end(drawn["t"][::step], drawn["integrand"][::step]) for step in (1, 2))
+    # a cubic spline's integral is off by O(h⁴): the coarse one by 16 times the error of the fine one
+    error = np.abs(coarse - fine[::2]).max() / 15
+    assert error < 1e-3
+    assert np.abs(fine - drawn["integral"]).max() <= 4 * error
+    # central differences with step 1e-4: h² = 1e-8 times a third derivative, and a solve's 1e-11 over h
+    scale = np.abs(drawn["integral"][0]).max()
+    assert drawn["differences"] == pytest.approx(drawn["integral"][0, drawn["shown"]], abs=1e-6 * scale)
+    forgotten = drawn["integrand"][0, drawn["shown"]]
+    assert np.linalg.norm(forgotten - drawn["differences"]) > 0.3 * np.linalg.norm(drawn["differences"])
+    assert len(set(drawn["shown"])) == theta_accumulation.SHOWN
+
+
+def _integral_to_the_end(t, values):
+    """∫ from t to t1 of values (count, m), by a cubic spline."""
+    antiderivative = CubicSpline(t, values, axis=0).antiderivative()
+    return antiderivative(t[-1]) - antiderivative(t)
