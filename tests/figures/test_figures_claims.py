@@ -107,3 +107,26 @@ def _integral_to_the_end(t, values):
     """∫ from t to t1 of values (count, m), by a cubic spline."""
     antiderivative = CubicSpline(t, values, axis=0).antiderivative()
     return antiderivative(t[-1]) - antiderivative(t)
+
+
+def test_E08_the_time_block_is_minus_a_f_and_gives_both_time_gradients():
+    drawn, demo = data("time_gradients"), _demo.plane(0)
+    growth = np.exp(2 * demo.measured["growth"])
+    scale = np.abs(drawn["minus_af"]).max()
+    assert drawn["gap"] <= 1e-12 * growth * scale  # the sweep's tolerance, grown on the way
+    assert drawn["start"] == pytest.approx(drawn["a_t"][0], rel=1e-12 * growth)
+    assert drawn["end"] == pytest.approx(-drawn["a_t"][-1], rel=1e-12 * growth)
+    # central differences with step 1e-4: h² = 1e-8 times a third derivative, and a solve's 1e-11 over h
+    assert drawn["start_fd"] == pytest.approx(drawn["start"], abs=1e-6 * scale)
+    assert drawn["end_fd"] == pytest.approx(drawn["end"], abs=1e-6 * scale)
+    assert drawn["offset"] > 0.5 * scale  # begun at 0 it would be wrong by as much as its own size
+
+    def loss(times):
+        return demo.loss(complex_solve(demo.field, demo.z0, demo.theta, times)[-1])
+
+    exact = complex_step(loss, np.array(demo.times))
+    assert [drawn["start"], drawn["end"]] == pytest.approx(exact, rel=1e-12 * growth)
+    for which, wanted in (("loss_start", exact[0]), ("loss_end", exact[1])):  # the drawn loss has the drawn tangent
+        loss, by, i = drawn[which], drawn["moved"], len(drawn["moved"]) // 2
+        near, far = ((loss[i + k] - loss[i - k]) / (by[i + k] - by[i - k]) for k in (1, 2))
+        assert near == pytest.approx(wanted, abs=abs(near - far) / 2)  # an O(h²) error: near's is (near - far) / 3
