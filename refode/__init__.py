@@ -8,6 +8,7 @@ code that computes it and to the tests that check it.
 from refode.activations import Activation
 from refode.adjoint import Gradient, adjoint
 from refode.check_field import check_field
+from refode.divergence import divergence, linearize_divergence
 from refode.errors import ReconstructionWarning, SolveError
 from refode.fields import (
     Augmented,
@@ -21,6 +22,8 @@ from refode.fields import (
     jvp,
     linearize,
 )
+from refode.flows import ContinuousFlow, StandardNormal
+from refode.log_density import WithLogDensity
 from refode.losses import GaussianNLL, SquaredError, loss_and_gradient
 from refode.memory import keep_freed_memory
 from refode.mlp import MLP
@@ -37,6 +40,7 @@ __all__ = [
     "RK4",
     "Activation",
     "Augmented",
+    "ContinuousFlow",
     "CubicSpiral",
     "Euler",
     "GaussianNLL",
@@ -48,15 +52,19 @@ __all__ = [
     "ReconstructionWarning",
     "SolveError",
     "SquaredError",
+    "StandardNormal",
     "Trajectory",
     "VanDerPol",
     "VectorField",
+    "WithLogDensity",
     "WithRunningCost",
     "adjoint",
     "check_field",
+    "divergence",
     "jacobian",
     "jvp",
     "linearize",
+    "linearize_divergence",
     "loss_and_gradient",
     "solve",
 ]

@@ -90,6 +90,11 @@ class Linear:
         A_bar = a.reshape(-1, self.n).T @ z.reshape(-1, self.n)  # Ā_ij = Σ a_i z_j, over the batch
         return a @ A, np.zeros(()), A_bar.ravel()
 
+    def jvp_vjp(self, z: Array, t: Scalar, theta: Array, v: Array, w: Array) -> tuple[Array, Array, Array]:
+        """VJP, with cotangent w (..., n), of (z, t, θ) ↦ A v: only θ moves it, and Ā_ij = Σ w_i v_j."""
+        A_bar = w.reshape(-1, self.n).T @ v.reshape(-1, self.n)
+        return np.zeros_like(z), np.zeros(()), A_bar.ravel()
+
 
 class LotkaVolterra:
     """Prey x and predator y, θ = (α, β, γ, δ), all rates a unit of time:  ẋ = α x − β x y,  ẏ = δ x y − γ y."""
