@@ -25,7 +25,7 @@ from refode import MLP, Linear, WithLogDensity
 from refode.as_printed import VARIANTS, climb, likelihood_gradient
 from refode.divergence import linearize_divergence
 from refode.finite_difference import complex_solve, complex_step, richardson
-from refode.flows import ContinuousFlow, StandardNormal
+from refode.flows import ContinuousFlow
 from refode.flows import forward_system, reverse_kl
 from refode.steps import Ledger
 
