@@ -6,17 +6,17 @@ differential equation forgets them, E50 and E51). With probes v_1, ..., v_K, eac
     τ = Σ_i e_i·∇§1 f e_i  (exact)        τ̂ = 1/K Σ_k v_k·∇§1 f v_k  (Hutchinson: E τ̂ = τ if E v vᵀ = I)
 
 A field may bring `linearize_divergence(z, t, theta, probes)`, which shares the work between f and τ, or only
-`jvp_vjp(z, t, theta, v, w)`: the VJP, with cotangent w, of (z, t, θ) ↦ ∇§1 f·v. Without either, τ can still be had from
-the Jacobian, but its gradient is refused.
+`jvp_vjp(z, t, theta, v, w)`: the VJP, with cotangent w, of (z, t, θ) ↦ ∇§1 f·v. Without either τ can still be had, one
+VJP a direction, but its gradient is refused.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 import numpy as np
 
 from refode.arguments import one_of
-from refode.fields import VectorField, jvp, linearize
+from refode.fields import VectorField, linearize
 from refode.types import Array, Scalar
 
 DivergencePullback: TypeAlias = Callable[[Array, Array], tuple[Array, Array, Array]]
@@ -48,23 +48,32 @@ def linearize_divergence(
     own = getattr(field, "linearize_divergence", None)
     if own is not None:
         return own(z, t, theta, probes)  # type: ignore[no-any-return]
-    second: Any = getattr(field, "jvp_vjp", None)
     dz, pullback = linearize(field, z, t, theta)
     V, weight = directions(z, probes)
+    tau = weight * np.sum([np.sum(pullback(v)[0] * v, axis=-1) for v in V], axis=0)  # (v ∇§1 f)·v
 
     def both(a: Array, c: Array) -> tuple[Array, Array, Array]:
-        if second is None:
-            name = type(field).__name__
-            raise TypeError(f"the gradient of a divergence needs jvp_vjp or linearize_divergence; {name} has neither")
-        z_bar, t_bar, theta_bar = pullback(a)  # a·∇f
-        for v in V:  # + c ∇(v·∇§1 f v), each direction in turn
-            b = second(z, t, theta, v, weight * c[..., None] * v)
-            z_bar, t_bar, theta_bar = z_bar + b[0], t_bar + b[1], theta_bar + b[2]
-        return z_bar, t_bar, theta_bar
+        jvp_vjp = second_order(field)
+        of_tau = [jvp_vjp(z, t, theta, v, weight * c[..., None] * v) for v in V]  # c ∇(v·∇§1 f v)
+        return sum_blocks([pullback(a), *of_tau])  # a·∇f + c ∇τ
 
-    still = np.zeros_like(theta)
-    tau = weight * sum(np.sum(v * jvp(field, z, t, theta, v, 0.0, still), axis=-1) for v in V)
     return dz, np.asarray(tau), both
+
+
+def second_order(field: VectorField) -> Callable[..., tuple[Array, Array, Array]]:
+    """The field's jvp_vjp. TypeError, by name, for a field that has none."""
+    own = getattr(field, "jvp_vjp", None)
+    if own is None:
+        name = type(field).__name__
+        raise TypeError(f"{name} has no jvp_vjp, which the gradient of a divergence or of a Jacobian needs")
+    return own  # type: ignore[no-any-return]
+
+
+def sum_blocks(blocks: Iterable[tuple[Array, Array, Array]]) -> tuple[Array, Array, Array]:
+    """Gradients added up, block by block."""
+    z_bar, t_bar, theta_bar = zip(*blocks, strict=True)
+    nothing = np.zeros(())
+    return sum(z_bar, nothing), sum(t_bar, nothing), sum(theta_bar, nothing)
 
 
 def divergence(field: VectorField, z: Array, t: Scalar, theta: Array, probes: Array | None = None) -> Array:
@@ -85,6 +94,7 @@ def directions(z: Array, probes: Array | None) -> tuple[Array, float]:
         n = z.shape[-1]
         units = np.eye(n).reshape(n, *[1] * (z.ndim - 1), n)
         return np.broadcast_to(units, (n, *z.shape)), 1.0
-    if probes.shape[1:] != z.shape:
+    probes = np.asarray(probes)
+    if probes.shape[1:] != z.shape or probes.shape[0] == 0:
         raise ValueError(f"probes must have shape (K, {', '.join(map(str, z.shape))}), got {probes.shape}")
     return probes, 1.0 / len(probes)

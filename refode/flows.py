@@ -9,7 +9,7 @@ t1. `likelihood_gradient` takes the adjoint there is; `forward_system` solves th
 second way that shares no code with it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as attribute
 from pathlib import Path
@@ -25,6 +25,7 @@ from refode.fields import VectorField
 from refode.files import load_arrays, save_arrays
 from refode.integrate import Integrator
 from refode.log_density import WithLogDensity
+from refode.running_cost import OfLeading, RunningCost, WithRunningCost
 from refode.solve import Trajectory, solve
 from refode.types import Array
 
@@ -56,13 +57,14 @@ class StandardNormal:
 
 
 class LikelihoodGradient(NamedTuple):
-    """Σ log p(x_i), and its gradients at fixed points x and at fixed ends t0, t1."""
+    """Σ log p(x_i), and its gradients at fixed x, t0 and t1. With a running cost they are those of value − cost."""
 
     value: float
-    x: Array  # (N, n): the score ∇ log p of each point
+    x: Array  # (..., n): the score ∇ log p of each point
     theta: Array  # (m,)
     t0: float
     t1: float
+    cost: float = 0.0  # Σ_i |∫ c dt| along the path of x_i
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +90,10 @@ class ContinuousFlow:
     options: Mapping[str, Any] = attribute(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("t0", "t1"):
+            object.__setattr__(self, name, float(real_array(name, getattr(self, name), ())))
+        if self.t0 == self.t1:
+            raise ValueError(f"t0 and t1 must differ, got {self.t0} for both")
         object.__setattr__(self, "theta", real_array("theta", self.theta, (self.field.m,)))
         object.__setattr__(self, "options", MappingProxyType({"rtol": 1e-7, "atol": 1e-9} | dict(self.options)))
         object.__setattr__(self, "base", StandardNormal(self.n) if self.base is None else self.base)
@@ -115,28 +121,50 @@ class ContinuousFlow:
         """∇ log p (..., n) at points x (..., n)."""
         return self.likelihood_gradient(x).x
 
-    def backward(self, x: Any, probes: Array | None = None, keep: str = "observations") -> Trajectory:
-        """(z, Δ) from (x, 0) at t1 back to t0. Note: D57, D58."""
+    def backward(
+        self,
+        x: Any,
+        probes: Array | None = None,
+        keep: str = "observations",
+        running_cost: RunningCost | None = None,
+    ) -> Trajectory:
+        """(z, Δ) from (x, 0) at t1 back to t0; with a running cost of z, (z, Δ, C). Note: D57, D58."""
         x = real_array("x", x, ("...", self.n))
-        start = np.concatenate([x, np.zeros_like(x[..., :1])], axis=-1)
-        return solve(
-            WithLogDensity(self.field, probes), start, self.theta, [self.t1, self.t0], keep=keep, **self.options
-        )
+        field: VectorField = WithLogDensity(self.field, probes)
+        if running_cost is not None:
+            field = WithRunningCost(field, OfLeading(running_cost, self.n))
+        start = np.concatenate([x, np.zeros((*x.shape[:-1], field.n - self.n))], axis=-1)
+        return solve(field, start, self.theta, [self.t1, self.t0], keep=keep, **self.options)
 
-    def likelihood_gradient(self, x: Any, probes: Array | None = None, method: str = "backsolve") -> LikelihoodGradient:
-        """Σ log p(x_i) and its gradients by the adjoint on (z, Δ), any way that `adjoint` has. Note: D59-D63, E48."""
-        back = self.backward(x, probes, keep="steps" if method == "discrete" else "observations")
+    def likelihood_gradient(
+        self,
+        x: Any,
+        probes: Array | None = None,
+        method: str = "backsolve",
+        running_cost: RunningCost | None = None,
+    ) -> LikelihoodGradient:
+        """Σ log p(x_i), less Σ |∫ c dt| if there is a running cost, and its gradients by the adjoint on (z, Δ).
+
+        method is any way that `adjoint` has. Note: D59-D63, E48.
+        """
+        n, sign = self.n, np.sign(self.t1 - self.t0)
+        back = self.backward(x, probes, "steps" if method == "discrete" else "observations", running_cost)
         cotangent = np.zeros_like(back.z)
-        cotangent[-1, ..., :-1] = self.base.score(back.z[-1, ..., :-1])  # a_z(t0) = ∇ log p_base
-        cotangent[-1, ..., -1] = -1.0  # a_Δ = −1, all along
+        cotangent[-1, ..., :n] = self.base.score(back.z[-1, ..., :n])  # a_z(t0) = ∇ log p_base
+        cotangent[-1, ..., n] = -1.0  # a_Δ = −1, all along
+        cotangent[-1, ..., n + 1 :] = sign  # C(t0) = −∫ c dt from t0 to t1: the cost is −sign C
         gradient = adjoint(back, cotangent, method=method)
-        value = float(np.sum(self._log_likelihood(back)))
         return LikelihoodGradient(
-            value, gradient.z0[..., :-1], gradient.theta, t0=float(gradient.times[1]), t1=float(gradient.times[0])
+            float(np.sum(self._log_likelihood(back))),
+            gradient.z0[..., :n],
+            gradient.theta,
+            t0=float(gradient.times[1]),
+            t1=float(gradient.times[0]),
+            cost=float(-sign * np.sum(back.z[-1, ..., n + 1 :])),
         )
 
     def _log_likelihood(self, back: Trajectory) -> Array:
-        z0, delta = back.z[-1, ..., :-1], back.z[-1, ..., -1]
+        z0, delta = back.z[-1, ..., : self.n], back.z[-1, ..., self.n]
         return np.asarray(self.base.logpdf(z0) - delta)  # log p(x) = log p_base(z_t0) − Δ(t0)
 
     def save(self, path: str | Path) -> None:
@@ -150,19 +178,14 @@ class ContinuousFlow:
 
 
 def _check_base(base: Any, n: int) -> None:
+    """Refuse a base that lacks a method, or that answers two points with other shapes than it should."""
     missing = [name for name in ("logpdf", "rvs", "score") if not callable(getattr(base, name, None))]
     if missing:
         raise TypeError(f"base must have logpdf, rvs and score; {type(base).__name__} lacks {', '.join(missing)}")
     z = np.linspace(-0.5, 0.5, 2 * n).reshape(2, n)
-    calls: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
-        "logpdf": (lambda: base.logpdf(z), (2,)),
-        "score": (lambda: base.score(z), (2, n)),
-        "rvs": (lambda: base.rvs(2, random_state=0), (2, n)),
-    }
-    for name, (call, shape) in calls.items():
-        got = np.shape(call())
-        if got != shape:
-            raise ValueError(f"base.{name} must return shape {shape} for two points in {n} dimensions, got {got}")
+    real_array("base.logpdf of two points", base.logpdf(z), (2,))
+    real_array("base.score of two points", base.score(z), (2, n))
+    real_array("base.rvs(2)", base.rvs(2, random_state=0), (2, n))
 
 
 def forward_system(flow: ContinuousFlow, x: Any) -> LikelihoodGradient:
@@ -220,6 +243,9 @@ def reverse_kl(flow: ContinuousFlow, target: Target, z0: Any, method: str = "bac
     gradient than that of the likelihood: (z, Δ) runs from t0 to t1, and the adjoint back, with a_Δ = +1.
     Note: E43 (§3.3).
     """
+    missing = [name for name in ("logpdf", "score") if not callable(getattr(target, name, None))]
+    if missing:
+        raise TypeError(f"target must have logpdf and score; {type(target).__name__} lacks {', '.join(missing)}")
     z0 = real_array("z0", z0, ("N", flow.n))
     start = np.concatenate([z0, np.zeros_like(z0[:, :1])], axis=-1)
     there = solve(

@@ -6,11 +6,13 @@ works on it unchanged. A loss with cotangent 1 on C(t1) has a_C = 1 all along, a
 is.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from refode.fields import VectorField, linearize
+from refode.arguments import count, real_array
+from refode.divergence import directions, second_order, sum_blocks
+from refode.fields import VectorField, jvp, linearize
 from refode.types import Array, Pullback, Scalar
 
 
@@ -62,3 +64,58 @@ class KineticEnergy:
     def vjp(self, z: Array, t: Scalar, theta: Array, c_bar: Array) -> tuple[Array, Array, Array]:
         dz, pullback = linearize(self.field, z, t, theta)
         return pullback(2.0 * c_bar[..., None] * dz)  # ∇ |f|² = 2 f · ∇f
+
+
+class FrobeniusNorm:
+    """c = |∇§1 f|²_F = Σ_i |∇§1 f e_i|², or its estimate 1/K Σ_k |∇§1 f v_k|² by probes (K, ..., n).
+
+    The estimate's mean is c if E v vᵀ = I. Where the norm is small the flow hardly stretches or turns (Finlay et al.
+    2020). The field must have `jvp_vjp`; TypeError for one that has not.
+    """
+
+    def __init__(self, field: VectorField, probes: Any = None) -> None:
+        self.field, self.jvp_vjp = field, second_order(field)
+        self.probes = None if probes is None else real_array("probes", probes, ("...", field.n))
+
+    def __call__(self, z: Array, t: Scalar, theta: Array) -> Array:
+        Jv, _, weight = self._forward(z, t, theta)
+        return np.asarray(weight * np.sum(Jv * Jv, axis=(0, -1)))
+
+    def vjp(self, z: Array, t: Scalar, theta: Array, c_bar: Array) -> tuple[Array, Array, Array]:
+        Jv, V, weight = self._forward(z, t, theta)
+        W = 2.0 * weight * c_bar[..., None] * Jv  # ∇ |J v|² = w·∇(J v) with w = 2 J v
+        return sum_blocks(self.jvp_vjp(z, t, theta, v, w) for v, w in zip(V, W, strict=True))
+
+    def _forward(self, z: Array, t: Scalar, theta: Array) -> tuple[Array, Array, float]:
+        V, weight = directions(z, self.probes)
+        still = np.zeros_like(theta)
+        return np.stack([jvp(self.field, z, t, theta, v, 0.0, still) for v in V]), V, weight
+
+
+class WeightedSum:
+    """c = Σ w_i c_i, of pairs: WeightedSum((0.05, KineticEnergy(field)), (0.01, FrobeniusNorm(field)))."""
+
+    def __init__(self, *terms: tuple[float, RunningCost]) -> None:
+        if not terms:
+            raise ValueError("WeightedSum needs at least one pair (weight, cost)")
+        self.terms = [(float(real_array("weight", weight, ())), cost) for weight, cost in terms]
+
+    def __call__(self, z: Array, t: Scalar, theta: Array) -> Array:
+        return np.asarray(sum(weight * cost(z, t, theta) for weight, cost in self.terms))
+
+    def vjp(self, z: Array, t: Scalar, theta: Array, c_bar: Array) -> tuple[Array, Array, Array]:
+        return sum_blocks(cost.vjp(z, t, theta, weight * c_bar) for weight, cost in self.terms)
+
+
+class OfLeading:
+    """A cost of the first n components of a state that has more: of z in (z, Δ), which makes density and cost one."""
+
+    def __init__(self, cost: RunningCost, n: int) -> None:
+        self.cost, self.n = cost, count("n", n)
+
+    def __call__(self, z: Array, t: Scalar, theta: Array) -> Array:
+        return self.cost(z[..., : self.n], t, theta)
+
+    def vjp(self, z: Array, t: Scalar, theta: Array, c_bar: Array) -> tuple[Array, Array, Array]:
+        z_bar, t_bar, theta_bar = self.cost.vjp(z[..., : self.n], t, theta, c_bar)
+        return np.concatenate([z_bar, np.zeros_like(z[..., self.n :])], axis=-1), t_bar, theta_bar
