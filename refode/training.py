@@ -6,6 +6,7 @@ on that grid and far below it on a finer one. For the same reason nothing here i
 `ContinuousFlow` solves adaptively.
 """
 
+import hashlib
 import json
 import sys
 import time
@@ -18,8 +19,11 @@ import numpy as np
 from scipy.optimize import minimize
 
 from refode.arguments import count, real_array, tolerance
+from refode.errors import SolveError
 from refode.files import load_arrays, save_arrays
-from refode.flows import ContinuousFlow
+from refode.flows import ContinuousFlow, LikelihoodGradient
+from refode.mlp import MLP
+from refode.running_cost import RunningCost
 from refode.types import Array
 
 
@@ -50,7 +54,7 @@ class Recipe:
     iterations: int = 8600
     batch: int = 256
     rate: tuple[float, float] = (1e-2, 1e-4)  # first and last, along a cosine
-    clip: float = 1.0  # longest gradient
+    clip: float = 1.0  # longest gradient; inf for any
     noise: float = 0.07  # standard deviation of what is added to the data, anew in every iteration
     steps: tuple[int, int] = (6, 12)  # of RK4 over the span: fewest and most
     seed: int = 0
@@ -58,11 +62,16 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("iterations", "batch"):
             count(name, getattr(self, name))
+        count("seed", self.seed, 0)
         fewest, most = self.steps
         if not 1 <= count("steps", fewest) <= count("steps", most):
             raise ValueError(f"steps must be the fewest and the most of a range, got {self.steps}")
-        for name in ("clip", "noise"):
-            tolerance(name, getattr(self, name), 0.0)
+        first, last = self.rate
+        if tolerance("rate", first, 0.0) == 0 or tolerance("rate", last, 0.0) > first:
+            raise ValueError(f"rate must be positive and fall from the first to the last, got {self.rate}")
+        tolerance("noise", self.noise, 0.0)
+        if not self.clip > 0:
+            raise ValueError(f"clip must be positive, got {self.clip}")
 
     def rate_at(self, k: int) -> float:
         first, last = self.rate
@@ -75,12 +84,28 @@ class Progress:
 
     theta: Array
     adam: Adam
-    rng: np.random.Generator
+    stream: Any  # where the random numbers stand: the state of a PCG64
     k: int  # iterations done
     history: list[float] = field(default_factory=list)  # mean log-likelihood of each minibatch
 
 
 Callback = Callable[[Progress], Any]
+Stopped = (SolveError, FloatingPointError)  # how a likelihood fails
+
+
+def start(net: MLP, rng: np.random.Generator) -> Array:
+    """θ (m,) to begin a fit to standardised data from: features of their scale, and a flow close to the identity.
+
+    The first layer's W ~ N(0, 1.5²), b and c ~ N(0, 1); the last one's W ~ N(0, 0.3²/width), b = c = 0; what lies
+    between is `MLP.init`'s.
+    """
+    theta = net.init(rng)
+    layers = list(net.layers(theta))
+    for block, scale in zip(layers[0], (1.5, 1.0, 1.0), strict=True):
+        block[...] = rng.normal(0.0, scale, block.shape)
+    for block, scale in zip(layers[-1], (0.3 / np.sqrt(len(layers[-1][0])), 0.0, 0.0), strict=True):
+        block[...] = rng.normal(0.0, scale, block.shape)
+    return theta
 
 
 def fit(
@@ -88,6 +113,7 @@ def fit(
     data: Any,
     recipe: Recipe | None = None,
     *,
+    running_cost: RunningCost | None = None,
     callback: Callback | None = None,
     checkpoint: str | Path | None = None,
     every: int = 200,
@@ -97,98 +123,121 @@ def fit(
 
     Parameters
     ----------
+    running_cost : a cost of z whose integral along a sample's path is taken off its log-likelihood
     callback : called after every iteration; a true answer ends the fit
     checkpoint : a file to which the state goes every `every` iterations and at the end, atomically. If it exists, the
-        fit goes on from it, and ends with the bits it would have had without the interruption
+        fit goes on from it, and ends with the bits it would have had without the interruption; another recipe or
+        other data are refused
     show : a line on stderr every `every` iterations
 
-    A likelihood that is not finite ends the fit with a warning line and the last good parameters; so does Ctrl-C.
-    Raises TypeError or ValueError for bad data before any work.
+    A likelihood that is not finite ends the fit with a line on stderr and the last parameters at which it was; so does
+    Ctrl-C, with the latest. Raises TypeError or ValueError for bad data before any work.
     """
     recipe = recipe or Recipe()
-    data = _data(data, flow.n)
-    state = _resume(checkpoint, flow, recipe)
-    start = time.perf_counter()
+    data, every = _data(data, flow.n), count("every", every)
+    made_by = f"{recipe} for data {hashlib.sha256(data).hexdigest()[:16]}"
+    state = good = _resume(checkpoint, flow, recipe, made_by)
+    _keep(checkpoint, made_by, state)  # a file that cannot be written is known now
+    begun = time.perf_counter()
     try:
         while state.k < recipe.iterations:
-            following = _iterate(flow, data, recipe, state)
-            if following is None:
-                _say(show, f"iteration {state.k}: the likelihood is not finite; kept the last good parameters")
-                break
-            state = following
+            good, state = state, _iterate(flow, data, recipe, running_cost, state)
             if state.k % every == 0 or state.k == recipe.iterations:
-                seconds = time.perf_counter() - start
-                mean = np.mean(state.history[-every:])
+                seconds, mean = time.perf_counter() - begun, np.mean(state.history[-every:])
                 _say(show, f"iteration {state.k:6d}  log-likelihood {mean:8.4f}  {seconds:6.1f} s")
-                _keep(checkpoint, recipe, state)
+                _keep(checkpoint, made_by, state)
             if callback is not None and callback(state):
                 break
     except KeyboardInterrupt:
         _say(show, f"interrupted at iteration {state.k}")
-    _keep(checkpoint, recipe, state)
+    except Stopped as reason:
+        _say(show, f"stopped after iteration {state.k}, kept the parameters before it: {reason}")
+        state = good
+    _keep(checkpoint, made_by, state)
     return flow.with_theta(state.theta)
 
 
-def _iterate(flow: ContinuousFlow, data: Array, recipe: Recipe, state: Progress) -> Progress | None:
-    """One step of Adam; None if the likelihood or its gradient is not finite."""
-    rng = _copy(state.rng)
+def _iterate(
+    flow: ContinuousFlow, data: Array, recipe: Recipe, running_cost: RunningCost | None, state: Progress
+) -> Progress:
+    """One step of Adam."""
+    rng = _generator(state.stream)
     x = data[rng.integers(len(data), size=min(recipe.batch, len(data)))]
     x = x + recipe.noise * rng.normal(size=x.shape)
     steps = int(rng.integers(recipe.steps[0], recipe.steps[1] + 1))
     grid = {"method": "RK4", "step": abs(flow.t1 - flow.t0) / steps}
-    try:
-        found = replace(flow, theta=state.theta, options=grid).likelihood_gradient(x, method="discrete")
-    except (FloatingPointError, RuntimeError):
-        return None
+    found = _gradient(replace(flow, theta=state.theta, options=grid), x, running_cost)
     g = -found.theta / len(x)
-    size = float(np.linalg.norm(g))
-    if not np.isfinite(size) or not np.isfinite(found.value):
-        return None
-    adam, move = state.adam.step(g * min(1.0, recipe.clip / (size or 1.0)), recipe.rate_at(state.k))
-    return Progress(state.theta + move, adam, rng, state.k + 1, [*state.history, found.value / len(x)])
+    g = g * min(1.0, recipe.clip / (float(np.linalg.norm(g)) or 1.0))
+    adam, move = state.adam.step(g, recipe.rate_at(state.k))
+    history = [*state.history, found.value / len(x)]
+    return Progress(state.theta + move, adam, dict(rng.bit_generator.state), state.k + 1, history)
+
+
+def _gradient(flow: ContinuousFlow, x: Array, running_cost: RunningCost | None) -> LikelihoodGradient:
+    """The likelihood and its gradient; FloatingPointError if one of them is not finite."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        found = flow.likelihood_gradient(x, method="discrete", running_cost=running_cost)
+    if not np.isfinite([found.value, found.cost, *found.theta]).all():
+        raise FloatingPointError("the likelihood or its gradient is not finite")
+    return found
 
 
 def fit_full_batch(
-    flow: ContinuousFlow, data: Any, *, show: bool = True, every: int = 10, **options: Any
+    flow: ContinuousFlow,
+    data: Any,
+    *,
+    running_cost: RunningCost | None = None,
+    show: bool = True,
+    every: int = 10,
+    **options: Any,
 ) -> ContinuousFlow:
-    """Maximise the likelihood of all of data (N, n) by `scipy.optimize.minimize`, L-BFGS-B by default."""
-    data = _data(data, flow.n)
-    found: list[float] = []
+    """Maximise the likelihood of all of data (N, n) by `scipy.optimize.minimize`, L-BFGS-B by default.
 
-    def mean_nll(theta: Array) -> tuple[float, Array]:
-        g = flow.with_theta(theta).likelihood_gradient(data, method="discrete")
-        found.append(g.value / len(data))
-        if len(found) % every == 0:
-            _say(show, f"evaluation {len(found):5d}  log-likelihood {found[-1]:8.4f}")
-        return -g.value / len(data), -g.theta / len(data)
+    Every evaluation solves as the flow does, adaptively unless its options say otherwise. The flow returned has the
+    best parameters met, also after Ctrl-C or a solve that fails. options go to `minimize`.
+    """
+    data, every = _data(data, flow.n), count("every", every)
+    values: list[float] = []
+    best = [(-np.inf, flow.theta)]
 
-    result = minimize(mean_nll, flow.theta, jac=True, **({"method": "L-BFGS-B"} | options))
-    return flow.with_theta(result.x)
+    def mean_loss(theta: Array) -> tuple[float, Array]:
+        g = _gradient(flow.with_theta(theta), data, running_cost)
+        values.append((g.value - g.cost) / len(data))
+        best[0] = max(best[0], (values[-1], theta.copy()), key=lambda pair: pair[0])
+        if len(values) % every == 0:
+            _say(show, f"evaluation {len(values):5d}  log-likelihood {g.value / len(data):8.4f}")
+        return -values[-1], -g.theta / len(data)
+
+    try:
+        minimize(mean_loss, flow.theta, jac=True, **({"method": "L-BFGS-B"} | options))
+    except (KeyboardInterrupt, *Stopped) as reason:
+        _say(show, f"stopped at evaluation {len(values)}, kept the best parameters: {reason!r}")
+    return flow.with_theta(best[0][1])
 
 
-def _resume(checkpoint: str | Path | None, flow: ContinuousFlow, recipe: Recipe) -> Progress:
-    """Where the fit begins: at the checkpoint if there is one, of the same recipe; else at the flow's parameters."""
+def _resume(checkpoint: str | Path | None, flow: ContinuousFlow, recipe: Recipe, made_by: str) -> Progress:
+    """Where the fit begins: at the checkpoint if there is one, of the same recipe and data; else at the flow's θ."""
     m = flow.field.m
     if checkpoint is None or not Path(checkpoint).exists():
-        return Progress(flow.theta, Adam.start(m), np.random.Generator(np.random.PCG64(recipe.seed)), 0)
+        return Progress(flow.theta, Adam.start(m), dict(np.random.PCG64(recipe.seed).state), 0)
     shapes: dict[str, tuple[int | str, ...]] = {
         "theta": (m,),
         "m": (m,),
         "v": (m,),
         "history": ("k",),
-        "rng": ("bytes",),
-        "recipe": ("bytes",),
+        "stream": ("bytes",),
+        "made_by": ("bytes",),
     }
     saved = load_arrays(checkpoint, "refode.training", shapes)
-    if _text(saved["recipe"]) != repr(recipe):
-        raise ValueError(f"{checkpoint} was made by another recipe: {_text(saved['recipe'])}")
-    rng = np.random.Generator(np.random.PCG64())
-    rng.bit_generator.state = json.loads(_text(saved["rng"]))
+    if _text(saved["made_by"]) != made_by:
+        raise ValueError(f"{checkpoint} was made by {_text(saved['made_by'])}, not by {made_by}")
     k = len(saved["history"])
-    return Progress(saved["theta"], Adam(saved["m"], saved["v"], k), rng, k, list(saved["history"]))
+    adam, stream = Adam(saved["m"], saved["v"], k), json.loads(_text(saved["stream"]))
+    return Progress(saved["theta"], adam, stream, k, list(saved["history"]))
 
 
-def _keep(checkpoint: str | Path | None, recipe: Recipe, state: Progress) -> None:
+def _keep(checkpoint: str | Path | None, made_by: str, state: Progress) -> None:
     if checkpoint is not None:
         save_arrays(
             checkpoint,
@@ -197,8 +246,8 @@ def _keep(checkpoint: str | Path | None, recipe: Recipe, state: Progress) -> Non
             m=state.adam.m,
             v=state.adam.v,
             history=np.array(state.history),
-            rng=_bytes(json.dumps(state.rng.bit_generator.state)),
-            recipe=_bytes(repr(recipe)),
+            stream=_bytes(json.dumps(state.stream)),
+            made_by=_bytes(made_by),
         )
 
 
@@ -211,17 +260,17 @@ def _text(numbers: Array) -> str:
 
 
 def _data(data: Any, n: int) -> Array:
-    data = real_array("data", data, ("N", n))
-    if len(data) < 2:
-        raise ValueError(f"data must hold at least two points, got {len(data)}")
-    return data
+    points = real_array("data", data, ("N", n))
+    if len(points) < 2:
+        raise ValueError(f"data must hold at least two points, got {len(points)}")
+    return points
 
 
-def _copy(rng: np.random.Generator) -> np.random.Generator:
-    """The same stream from the same place, so that an iteration that fails leaves no trace."""
-    twin = np.random.Generator(np.random.PCG64())
-    twin.bit_generator.state = rng.bit_generator.state
-    return twin
+def _generator(stream: Any) -> np.random.Generator:
+    """Random numbers from where the stream stands; it is left there."""
+    bits = np.random.PCG64()
+    bits.state = stream
+    return np.random.Generator(bits)
 
 
 def _say(show: bool, text: str) -> None:
