@@ -1,4 +1,6 @@
-"""Pictures are drawn without a window, in the light style, and closed after each test."""
+"""Pictures are drawn without a window, in the light style, and closed after each test; data are computed once."""
+
+from functools import cache
 
 import matplotlib
 import pytest
@@ -16,3 +18,11 @@ def light():
     with style():
         yield plt
         plt.close("all")
+
+
+@pytest.fixture(scope="session")
+def data():
+    """The data of a figure by its name, for seed 0, in the fast version."""
+    from figures._registry import load
+
+    return cache(lambda name: load(name).data(seed=0, fast=True))

@@ -1,18 +1,11 @@
 """What each figure claims, asserted on the numbers that it draws."""
 
-from functools import cache
-
 import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline
 
-from figures import _demo, _registry, theorem1_slopes, theta_accumulation
+from figures import _demo, fd_vcurve, theorem1_slopes, theta_accumulation
 from refode.finite_difference import complex_solve, complex_step, directional_difference
-
-
-@cache
-def data(name):
-    return _registry.load(name).data(seed=0, fast=True)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -22,7 +15,7 @@ def test_the_demo_net_shows_what_it_has_to_show(seed):
         assert all(low <= demo.measured[name] <= high for name, (low, high) in wanted.items())
 
 
-def test_D01_E01_the_error_of_a_resnet_falls_like_its_step():
+def test_D01_E01_the_error_of_a_resnet_falls_like_its_step(data):
     """Euler's error is c/N + d/N² + ..., so its slope in N is -1 + O(1/N): the gap halves when N doubles."""
     drawn = data("resnet_limit")
     gap = np.diff(np.log2(drawn["error"])) + 1
@@ -35,7 +28,7 @@ def test_D01_E01_the_error_of_a_resnet_falls_like_its_step():
         assert abs(end - drawn["exact"][-1]) == drawn["error"][np.log2(N).astype(int)]
 
 
-def test_D28_D32_the_adjoint_jumps_by_the_cotangent_and_is_the_gradient_on_both_sides():
+def test_D28_D32_the_adjoint_jumps_by_the_cotangent_and_is_the_gradient_on_both_sides(data):
     """Either side of an observation, a is the gradient of the loss that is still to come, here by complex step."""
     drawn, demo = data("adjoint_jumps"), _demo.plane(0)
     later, earlier = np.vstack([drawn["a_z"][1:, 0], np.zeros(2)]), drawn["a_z"][:, -1]
@@ -55,7 +48,7 @@ def test_D28_D32_the_adjoint_jumps_by_the_cotangent_and_is_the_gradient_on_both_
     assert drawn["gradient"] == pytest.approx(drawn["a_z"][0, 0], rel=1e-8)
 
 
-def test_D13_D17_the_pairing_is_conserved_and_a_plus_sign_would_not_do():
+def test_D13_D17_the_pairing_is_conserved_and_a_plus_sign_would_not_do(data):
     drawn, demo = data("minus_sign"), _demo.plane(0)
     tol = 1e-12 * np.exp(2 * demo.measured["growth"])  # the two solves' tolerance, grown on the way forth and back
     assert np.ptp(drawn["product"]) <= tol * abs(drawn["product"][0])
@@ -73,7 +66,7 @@ def test_D13_D17_the_pairing_is_conserved_and_a_plus_sign_would_not_do():
     assert drawn["product"][0] == pytest.approx(slope_of_loss, rel=1e-6)
 
 
-def test_D16_to_D27_every_line_of_the_proof_has_its_order():
+def test_D16_to_D27_every_line_of_the_proof_has_its_order(data):
     drawn = data("theorem1_slopes")
     growth = np.exp(2 * _demo.plane(0).measured["growth"])
     for name in theorem1_slopes.EXACT:  # to the tolerance of the solves, grown on the way
@@ -87,7 +80,7 @@ def test_D16_to_D27_every_line_of_the_proof_has_its_order():
     assert drawn["printed"][0] == pytest.approx(2 * drawn["rounding"] / np.finfo(float).eps / drawn["eps"][0], rel=1e-3)
 
 
-def test_D31_D33_the_gradient_by_theta_is_the_integral_of_its_integrand():
+def test_D31_D33_the_gradient_by_theta_is_the_integral_of_its_integrand(data):
     drawn = data("theta_accumulation")
     assert np.all(drawn["integral"][-1] == 0)
     fine, coarse = (_integral_to_the_end(drawn["t"][::step], drawn["integrand"][::step]) for step in (1, 2))
@@ -109,7 +102,7 @@ def _integral_to_the_end(t, values):
     return antiderivative(t[-1]) - antiderivative(t)
 
 
-def test_E08_the_time_block_is_minus_a_f_and_gives_both_time_gradients():
+def test_E08_the_time_block_is_minus_a_f_and_gives_both_time_gradients(data):
     drawn, demo = data("time_gradients"), _demo.plane(0)
     growth = np.exp(2 * demo.measured["growth"])
     scale = np.abs(drawn["minus_af"]).max()
@@ -130,3 +123,18 @@ def test_E08_the_time_block_is_minus_a_f_and_gives_both_time_gradients():
         loss, by, i = drawn[which], drawn["moved"], len(drawn["moved"]) // 2
         near, far = ((loss[i + k] - loss[i - k]) / (by[i + k] - by[i - k]) for k in (1, 2))
         assert near == pytest.approx(wanted, abs=abs(near - far) / 2)  # an O(h²) error: near's is (near - far) / 3
+
+
+def test_P23_the_floor_of_a_difference_follows_the_tolerance_and_not_h(data):
+    drawn = data("fd_vcurve")
+    h, error = drawn["h"], drawn["error"]
+    flat = (h >= fd_vcurve.FLAT[0]) & (h <= fd_vcurve.FLAT[1])
+    for loose in error[:2]:  # h changes a thousandfold, the error does not
+        assert loose[flat].max() < 1.5 * loose[flat].min()
+    floors = drawn["floors"]
+    assert floors[0] > 100 * floors[1] > 1e4 * floors[2]
+    assert np.argmin(error[2]) not in (0, len(h) - 1)  # the tightest has both branches of the V
+    # truncation is c h² + d h⁴: at the fitted h <= 0.1 the slope is 2 to h²
+    assert drawn["right"] == pytest.approx(2, abs=0.05)
+    assert drawn["complex_error"] < 0.1 * error.min()
+    assert drawn["complex_error"] <= 1e-13 * np.exp(2 * _demo.plane(0).measured["growth"])

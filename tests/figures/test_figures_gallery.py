@@ -2,7 +2,6 @@
 
 import ast
 import re
-from functools import cache
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,11 +14,6 @@ from figures._lint import lint
 from refode import note
 
 NAMES = _registry.names()
-
-
-@cache
-def data(name):
-    return _registry.load(name).data(seed=0, fast=True)
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +33,7 @@ def looks():
 
 
 @pytest.mark.parametrize(("name", "size", "mono"), looks())
-def test_draws_without_a_fault(name, size, mono):
+def test_draws_without_a_fault(name, size, mono, data):
     module, about = _registry.load(name), _io.filled(_registry.describe(name), data(name))
     with _styles.style(size=size, mono=mono):
         figure = _io.draw(module, data(name))
@@ -48,7 +42,7 @@ def test_draws_without_a_fault(name, size, mono):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_draws_into_what_it_is_given(name):
+def test_draws_into_what_it_is_given(name, data):
     """Half a slide, a subfigure or axes of the reader's own, in the reader's own style; nothing else is touched."""
     module, before = _registry.load(name), dict(rcParams)
     halves = plt.figure(layout="constrained").subfigures(1, 2)
@@ -66,7 +60,7 @@ def test_draws_into_what_it_is_given(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_makes_its_own_figure_otherwise(name):
+def test_makes_its_own_figure_otherwise(name, data):
     drawn = _registry.load(name).draw(data(name))
     figure = drawn if isinstance(drawn, Figure) else drawn.figure
     assert isinstance(figure, Figure)
@@ -75,7 +69,7 @@ def test_makes_its_own_figure_otherwise(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_says_what_it_shows(name):
+def test_says_what_it_shows(name, data):
     about = _io.filled(_registry.describe(name), data(name))
     assert about.claim.isascii()
     assert len(about.claim) <= 70
@@ -87,7 +81,7 @@ def test_says_what_it_shows(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_data_are_numbers_and_the_seed_decides(name):
+def test_data_are_numbers_and_the_seed_decides(name, data):
     again = _registry.load(name).data(seed=0, fast=True)
     for key, value in data(name).items():
         assert np.asarray(value).dtype.kind in "fi", key
