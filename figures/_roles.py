@@ -6,7 +6,7 @@ printed in black, or seen by someone who sees fewer colours.
 """
 
 from matplotlib import rcParams
-from matplotlib.colors import Colormap, LinearSegmentedColormap, same_color
+from matplotlib.colors import Colormap, LinearSegmentedColormap, same_color, to_rgba_array
 
 ROLES = ("reference", "forward", "adjoint", "alternative", "data", "muted")
 
@@ -52,3 +52,9 @@ def diverging() -> Colormap:
     below, above, zero = colour("forward"), colour("adjoint"), rcParams["axes.facecolor"]
     steps = [zero, above] if same_color(below, above) else [below, zero, above]
     return LinearSegmentedColormap.from_list("roles", steps)
+
+
+def sequential() -> Colormap:
+    """Return a map of sizes: background at 0, half-way to muted at the top, so that muted lines can stand on it."""
+    ends = to_rgba_array([rcParams["axes.facecolor"], colour("muted")])
+    return LinearSegmentedColormap.from_list("background to muted", [ends[0], ends.mean(axis=0)])

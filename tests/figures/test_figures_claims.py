@@ -1,5 +1,7 @@
 """What each figure claims, asserted on the numbers that it draws."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline
@@ -138,3 +140,19 @@ def test_P23_the_floor_of_a_difference_follows_the_tolerance_and_not_h(data):
     assert drawn["right"] == pytest.approx(2, abs=0.05)
     assert drawn["complex_error"] < 0.1 * error.min()
     assert drawn["complex_error"] <= 1e-13 * np.exp(2 * _demo.plane(0).measured["growth"])
+
+
+def test_D02_the_paths_follow_the_field_and_the_field_changes_with_time(data):
+    drawn, demo = data("vector_field"), _demo.plane(0)
+    spline = CubicSpline(drawn["times"], drawn["paths"], axis=0)
+    for i, t in enumerate(drawn["times"]):
+        f = demo.field(drawn["paths"][i], t, demo.theta)
+        # a cubic spline's slope is off by O(h³) with h = 0.075, and the fast paths by their tolerance 1e-4 over h
+        assert spline(t, 1) == pytest.approx(f, abs=2e-2)
+    field = drawn["field"]
+    for earlier, later in pairwise(field):
+        assert np.linalg.norm(later - earlier) > 0.5 * np.linalg.norm(earlier)
+    corner = np.array([drawn["x"][11], drawn["y"][7]])
+    assert field[1, 7, 11] == pytest.approx(demo.field(corner, drawn["frames"][1], demo.theta))
+    inside = (drawn["paths"] > [drawn["x"][0], drawn["y"][0]]) & (drawn["paths"] < [drawn["x"][-1], drawn["y"][-1]])
+    assert inside.all()
