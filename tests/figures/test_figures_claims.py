@@ -156,3 +156,19 @@ def test_D02_the_paths_follow_the_field_and_the_field_changes_with_time(data):
     assert field[1, 7, 11] == pytest.approx(demo.field(corner, drawn["frames"][1], demo.theta))
     inside = (drawn["paths"] > [drawn["x"][0], drawn["y"][0]]) & (drawn["paths"] < [drawn["x"][-1], drawn["y"][-1]])
     assert inside.all()
+
+
+def test_E20_the_error_of_the_way_back_grows_like_e_to_the_rate(data):
+    """Errors made along the way forth arrive damped; one made at t on the way back arrives times e^(rate (t - t0))."""
+    drawn = data("reverse_drift")
+    assert drawn["rate"] == pytest.approx(1, abs=0.05)  # the local errors' dependence on the rate is a power of it
+    ratio = drawn["error"] / drawn["bound"]
+    assert ratio.max() < 1
+    assert ratio.min() > 0.01
+    t, wave = drawn["t"], np.cos(3 * drawn["t"])
+    assert drawn["forth"][-1] == pytest.approx(wave[-1], abs=3 / drawn["shown"])  # it lags by |wave'| / rate
+    gap = np.abs(drawn["back"] - drawn["forth"])
+    assert gap[-1] == 0
+    assert gap[0] > np.abs(drawn["forth"]).max()  # no digit left
+    late = (t > t[0] + 0.1) & (gap > 1e-7)
+    assert np.polyfit(t[late], np.log(gap[late]), 1)[0] == pytest.approx(-drawn["shown"], rel=0.02)
