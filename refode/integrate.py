@@ -41,8 +41,8 @@ def solver_class(method: str | type[OdeSolver]) -> type[OdeSolver]:
 
 def options_of(method: type[OdeSolver]) -> set[str]:
     """The names of the options that a method takes: first_step, max_step, step, ..."""
-    ours = {"self", "fun", "t0", "y0", "t_bound", "rtol", "atol", "vectorized", "jac", "jac_sparsity"}
-    ours |= {"lband", "uband"}  # from the field, for LSODA
+    ours = {"self", "fun", "t0", "y0", "t_bound", "rtol", "atol", "vectorized"}
+    ours |= {"jac", "jac_sparsity", "lband", "uband"}  # the Jacobian is the field's to give
     named = inspect.signature(method.__init__).parameters.values()
     return {p.name for p in named if p.kind is not p.VAR_KEYWORD and p.name not in ours}
 

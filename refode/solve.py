@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from scipy.integrate import LSODA, OdeSolver
+from scipy.linalg import block_diag as dense_block_diag
 from scipy.sparse import block_diag
 
 from refode.arguments import count, observation_times, one_of, real_array, tolerance
@@ -160,7 +161,7 @@ def _check_options(solver: type[OdeSolver], options: dict[str, Any]) -> None:
 def _jacobian_options(
     field: VectorField, shape: tuple[int, ...], theta: Array, solver: type[OdeSolver]
 ) -> dict[str, Any]:
-    """What an implicit method is told of ∇§1 f: a block a sample; sparse, or banded for LSODA, that takes none."""
+    """What an implicit method is told of ∇§1 f: a block a sample, sparse but for LSODA, which takes no sparse ones."""
     if not issubclass(solver, IMPLICIT) or 0 in shape:
         return {}
 
@@ -170,15 +171,5 @@ def _jacobian_options(
     if len(shape) == 1:
         return {"jac": lambda t, y: blocks(t, y)[0]}
     if issubclass(solver, LSODA):
-        return {"jac": lambda t, y: _banded(blocks(t, y)), "lband": field.n - 1, "uband": field.n - 1}
+        return {"jac": lambda t, y: dense_block_diag(*blocks(t, y))}
     return {"jac": lambda t, y: block_diag(blocks(t, y), format="csc")}
-
-
-def _banded(blocks: Array) -> Array:
-    """Block-diagonal (B, n, n) as LSODA wants it: banded[i − j + n − 1, j] = J[i, j], (2n − 1, B n)."""
-    B, n, _ = blocks.shape
-    banded = np.zeros((2 * n - 1, B, n))
-    for i in range(n):
-        for j in range(n):
-            banded[i - j + n - 1, :, j] = blocks[:, i, j]
-    return banded.reshape(2 * n - 1, B * n)
