@@ -5,6 +5,7 @@ hypothesis takes the marked functions from it. A claim that is a number is a row
 """
 
 import ast
+import re
 import runpy
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -57,6 +58,36 @@ def test_the_tutorial_prints_ascii_and_nothing_to_stderr(run):
 
 def test_marked_steps_are_found_in_the_source(run):
     assert set(steps_of(TUTORIAL)) == set(run["ledger"].marked)
+
+
+def code_cells(text):
+    """The lines of code, without the empty ones, of each cell of a tutorial."""
+    cells = re.split(r"^# %%", text, flags=re.MULTILINE)[1:]
+    return [[line for line in cell.splitlines()[1:] if line.strip()] for cell in cells if "[markdown]" not in cell[:12]]
+
+
+def test_the_tutorial_is_set_like_a_page():
+    text = TUTORIAL.read_text(encoding="utf-8")
+    lines, sizes = text.splitlines(), [len(cell) for cell in code_cells(text)]
+    assert [line for line in lines if len(line) > 79] == []
+    assert len(lines) <= 1360
+    assert max(sizes) <= 25
+    assert 6 <= np.mean(sizes) <= 9
+
+
+def test_the_tutorial_asks_before_it_answers():
+    """Questions stand in prose, before code; exercises have solutions, by number."""
+    text = TUTORIAL.read_text(encoding="utf-8")
+    assert text.count("Predict first") >= 10
+    exercises, solutions = text.split("### Exercises")[1].split("### Solutions")
+    numbers = [re.findall(r"^# (\d)\. ", part.split("\n#\n# ###")[0], re.MULTILINE) for part in (exercises, solutions)]
+    assert numbers[0] == numbers[1] == [str(k) for k in range(1, 9)]
+
+
+def test_every_figure_of_the_tutorial_is_named_where_it_belongs():
+    text = TUTORIAL.read_text(encoding="utf-8")
+    drawn = re.search(r"for name in \((.*?)\):\n\s+write", text, re.DOTALL)[1]
+    assert sorted(re.findall(r'"(\w+)"', drawn)) == sorted(re.findall(r"\(Figure: (\w+)\.\)", text))
 
 
 @st.composite
