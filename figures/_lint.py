@@ -12,15 +12,15 @@ import numpy as np
 from matplotlib import rcParams
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.collections import Collection, LineCollection
+from matplotlib.collections import Collection
 from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import FancyArrowPatch, Patch
-from matplotlib.path import Path
-from matplotlib.text import Annotation, Text
-from matplotlib.transforms import Bbox, Transform
+from matplotlib.patches import Patch
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
+from ._geometry import box_of, curves, inside
 from ._roles import ROLES, colour
 
 SMALLEST_TEXT = 7.0  # points, on the finished page
@@ -38,7 +38,7 @@ def lint(fig: Figure, alt: str) -> list[str]:
     """
     fig.draw_without_rendering()
     texts = _texts(fig)
-    boxes = [_box(text) for text in texts]
+    boxes = [box_of(text) for text in texts]
     faults = [
         *_small_text(texts),
         *_clipped_text(fig, texts, boxes),
@@ -60,9 +60,9 @@ def _small_text(texts: list[Text]) -> Iterator[str]:
 
 def _clipped_text(fig: Figure, texts: list[Text], boxes: list[Bbox]) -> Iterator[str]:
     for text, box in zip(texts, boxes, strict=True):
-        if not _inside(box, fig.bbox, _pixels(fig, SLACK)):
+        if not inside(box, fig.bbox, _pixels(fig, SLACK)):
             yield f"clipped text: {_quote(text)} leaves the page"
-        elif text.get_clip_on() and text.get_clip_box() and not _inside(box, text.get_clip_box(), _pixels(fig, SLACK)):
+        elif text.get_clip_on() and text.get_clip_box() and not inside(box, text.get_clip_box(), _pixels(fig, SLACK)):
             yield f"clipped text: {_quote(text)} leaves its axes"
 
 
@@ -77,7 +77,7 @@ def _text_on_text(fig: Figure, texts: list[Text], boxes: list[Bbox]) -> Iterator
 
 def _curve_on_text(fig: Figure, texts: list[Text], boxes: list[Bbox]) -> Iterator[str]:
     slack = _pixels(fig, SLACK)
-    for owner, path in _curves(fig):
+    for owner, path in (pair for axes in fig.findobj(Axes) for pair in curves(axes)):
         for text, box in zip(texts, boxes, strict=True):
             if text is not owner and path.intersects_bbox(box.padded(-slack), filled=False):
                 yield f"curve through text: {_quote(text)}"
@@ -144,52 +144,6 @@ def _titles(fig: Figure) -> Iterator[Text]:
         yield fig._suptitle
 
 
-def _box(text: Text) -> Bbox:
-    """Return the box of the letters alone, in pixels: an annotation's own box would hold its arrow too."""
-    return Text.get_window_extent(text)
-
-
-def _curves(fig: Figure) -> Iterator[tuple[Text | None, Path]]:
-    """Yield every curve, spine, arrow and marker in pixels, each with the text that it belongs to, if any."""
-    for axes in fig.findobj(Axes):
-        if not axes.get_visible():
-            continue
-        for spine in axes.spines.values():
-            if axes.axison and spine.get_visible():
-                yield None, _straight(spine.get_path(), spine.get_transform(), spine)
-        for line in axes.lines:
-            if line.get_visible() and line.get_linestyle() != "None":
-                yield None, _straight(line.get_path(), line.get_transform(), line)
-            if line.get_visible() and line.get_marker() not in ("None", None, ""):
-                yield from ((None, marker) for marker in _markers(line, axes))
-        for lines in axes.collections:
-            if lines.get_visible() and isinstance(lines, LineCollection):
-                for path in lines.get_paths():
-                    yield None, _straight(path, lines.get_transform(), lines)
-        for arrow in axes.patches:
-            if arrow.get_visible() and isinstance(arrow, FancyArrowPatch):
-                yield None, _straight(arrow.get_path(), arrow.get_transform(), arrow)
-        for text in axes.texts:
-            if isinstance(text, Annotation) and text.get_visible() and text.arrow_patch:
-                yield text, _straight(text.arrow_patch.get_path(), text.arrow_patch.get_transform(), text.arrow_patch)
-
-
-def _straight(path: Path, to_pixels: Transform, artist: Artist) -> Path:
-    """Return a path in pixels as straight pieces, gaps left out, clipped where the artist is."""
-    frame = artist.axes.bbox.extents if artist.axes and artist.get_clip_on() else None
-    pieces = to_pixels.transform_path(path).cleaned(remove_nans=True, clip=frame)
-    drawn = np.isin(pieces.codes, (Path.MOVETO, Path.LINETO))  # the marks of an end stand at the origin
-    return Path(pieces.vertices[drawn], pieces.codes[drawn])
-
-
-def _markers(line: Line2D, axes: Axes) -> Iterator[Path]:
-    radius = line.get_markersize() / 2 * axes.figure.dpi / 72
-    corners = radius * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]])
-    for centre in line.get_transform().transform(line.get_xydata()):
-        if np.isfinite(centre).all() and (axes.bbox.contains(*centre) or not line.get_clip_on()):
-            yield Path(centre + 0.7 * corners)  # the square inside the circle, about the marker's ink
-
-
 def _used_colours(artist: Artist) -> np.ndarray:
     """Return the RGBA rows an artist is drawn in; a mapped array has its colour bar instead."""
     used: list = []
@@ -213,11 +167,6 @@ def _used_colours(artist: Artist) -> np.ndarray:
 def _look(line: Line2D) -> tuple:
     colours = tuple(map(tuple, np.round(_used_colours(line), 3)))
     return colours, line.get_linestyle(), line._unscaled_dash_pattern, line.get_marker()
-
-
-def _inside(box: Bbox, frame: Bbox, slack: float) -> bool:
-    outer = frame.padded(slack)
-    return outer.x0 <= box.x0 and box.x1 <= outer.x1 and outer.y0 <= box.y0 and box.y1 <= outer.y1
 
 
 def _pixels(fig: Figure, length: float) -> float:

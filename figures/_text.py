@@ -1,6 +1,7 @@
 """Words and arrows in a picture: the claim as its title, labels beside what they name, and which way a curve runs."""
 
 from functools import cache
+from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.text import Annotation
 from matplotlib.textpath import TextPath
 
+from ._geometry import box_of, curves, inside
 from ._roles import colour
 
 
@@ -82,6 +84,48 @@ def label(
     ha, va = (sides[int(np.sign(s))][i] for i, s in enumerate(shift))
     look = {"fontsize": em, "ha": ha, "va": va, "color": colour(role) if role else rcParams["text.color"]}
     return ax.annotate(text, xy, (shift[0] * em, shift[1] * em), textcoords="offset points", **look | properties)
+
+
+class _Beside(Annotation):
+    """A label that looks for a free place beside its curve each time it is drawn, as a legend does in its axes."""
+
+    SIDES = ((1, 1), (-1, 1), (1, -1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))  # tried in this order at a point,
+    AWAY = (0.4, 1.0)  # so many font sizes from it
+
+    def __init__(self, ax: Axes, text: str, points: np.ndarray, **look) -> None:
+        super().__init__(text, points[0], (0, 0), textcoords="offset points", **look)
+        self.points, self.home = points, ax
+
+    def update_positions(self, renderer) -> None:
+        """Take the first place without anything in the way, else the one with the least."""
+        others = [box_of(text) for text in self.home.texts[: self.home.texts.index(self)] if text.get_text()]
+        paths = [path for _, path in curves(self.home)]
+        least = None
+        for place in product(self.AWAY, self.points, self.SIDES):
+            self._move_to(*place, renderer)
+            box = box_of(self)
+            struck = [*(box.overlaps(other) for other in others), *(path.intersects_bbox(box, False) for path in paths)]
+            faults = sum(struck) + len(struck) * (not inside(box, self.home.bbox, 0))
+            if least is None or faults < least[0]:
+                least = faults, place
+            if faults == 0:
+                break
+        self._move_to(*least[1], renderer)
+
+    def _move_to(self, away: float, point: np.ndarray, side: tuple[int, int], renderer) -> None:
+        self.xy = point
+        self.set_position(tuple(away * self.get_fontsize() * step for step in side))
+        self.set(ha=("center", "left", "right")[side[0]], va=("center", "bottom", "top")[side[1]])
+        super().update_positions(renderer)
+
+
+def beside(ax: Axes, text: str, x: np.ndarray, y: np.ndarray, role: str | None = None, *, near: float = 0.5) -> None:
+    """Write `text` beside the curve x, y (count,) wherever there is room, preferably at the fraction `near` of it."""
+    nearest = np.argsort(np.abs(np.linspace(0.0, 1.0, len(x)) - near), kind="stable")[:: max(1, len(x) // 12)]
+    look = {"fontsize": _size("legend.fontsize"), "color": colour(role) if role else rcParams["text.color"]}
+    found = _Beside(ax, text, np.stack([x, y], axis=1)[nearest], **look)
+    found.set_in_layout(False)
+    ax.add_artist(found)
 
 
 def arrowhead(ax: Axes, x: np.ndarray, y: np.ndarray, role: str) -> None:

@@ -9,7 +9,7 @@ from refode import SquaredError, adjoint, solve
 from . import _demo
 from ._roles import colour, points, role
 from ._sweep import sweep
-from ._text import arrowhead, canvas, label, title
+from ._text import arrowhead, beside, canvas, title
 
 CLAIM = "The adjoint runs backward and jumps at every observation"
 CAPTION = (
@@ -73,8 +73,7 @@ def _draw_state(ax: Axes, data: dict) -> None:
     ax.vlines(seen, y, reached, color=colour("muted"))
     ax.plot(seen, y, **points("data"))
     i = np.argmax(abs(data["jumps"][1:, 0]))
-    side = np.sign((reached[i] - y[i]) * (reached[i] - data["z"][i, -2, 0]))  # where the curve is not
-    label(ax, "$z_1 - y_1$", (seen[i], (y[i] + reached[i]) / 2), (0.5 * side, 0), va="center")
+    beside(ax, "$z_1 - y_1$", seen[[i, i, i]], np.linspace(y[i], reached[i], 3))
     ax.set(ylabel="state $z_1$")
 
 
@@ -88,5 +87,5 @@ def _draw_adjoint(ax: Axes, data: dict) -> None:
     ax.plot(seen, later, **points("adjoint", filled=False))
     ax.plot(seen, earlier, **points("adjoint"))
     i = np.argmax(abs(data["jumps"][1:, 0]))
-    label(ax, "$z_1 - y_1$", (seen[i], (later[i] + earlier[i]) / 2), (0.5, 0), va="center")
+    beside(ax, "$z_1 - y_1$", seen[[i, i, i]], np.linspace(later[i], earlier[i], 3))
     ax.set(ylabel="adjoint $a_1$")

@@ -11,7 +11,7 @@ from refode.finite_difference import COMPLEX_STEP, complex_solve
 from . import _demo
 from ._roles import colour, points, role
 from ._sweep import sweep
-from ._text import canvas, label, title
+from ._text import beside, canvas, title
 
 CLAIM = "Adjoint times perturbation is conserved: that is the minus sign"
 CAPTION = (
@@ -98,7 +98,7 @@ def _draw_path(ax: Axes, data: dict) -> None:
         longest = np.linalg.norm(data[name][at], axis=1).max()
         arrows = data[name][at] * 0.33 * np.ptp(data["z"], axis=0).max() / longest
         _draw_arrows(ax, data["z"][at], arrows, who)
-        label(ax, text, data["z"][-1] + arrows[-1], 0.3 * np.sign(arrows[-1]), who)
+        beside(ax, text, *(data["z"][at] + arrows).T, who, near=1.0)
     ax.set(xlabel="state $z_1$", ylabel="state $z_2$", aspect="equal")
     ax.set_adjustable("datalim")
 
@@ -115,9 +115,6 @@ def _draw_products(ax: Axes, data: dict) -> None:
     t, kept, plus = data["t"], data["product"], data["product_plus"]
     ax.plot(t, kept, **role("forward") | {"color": colour("reference")})
     ax.plot(t, plus, **role("alternative"))
-    gap = abs(plus - kept)
-    flank = len(t) - np.argmax(gap[::-1] > 0.7 * gap.max())  # the last time at which the two are well apart
-    label(ax, "with $+$", (t[flank], plus[flank]), (0.4, 0.4))
-    label(ax, "with $-$: conserved", (t[0], kept[0]), (0.0, -0.4), ha="left")
-    ax.set_ylim(bottom=ax.get_ylim()[0] - 0.3 * np.ptp(ax.get_ylim()))
+    beside(ax, "with $+$", t, plus)
+    beside(ax, "with $-$", t, kept)
     ax.set(xlabel="time $t$", ylabel=r"$a\cdot\delta z$")

@@ -13,7 +13,7 @@ from refode.finite_difference import COMPLEX_STEP, complex_solve, slope
 
 from . import _demo
 from ._roles import role
-from ._text import canvas, label, title
+from ._text import beside, canvas, title
 
 CLAIM = "Every line of the proof has its order"
 CAPTION = (
@@ -140,17 +140,14 @@ def draw(data: dict | None = None, *, fig: FigureBase | None = None) -> FigureBa
 
 def _draw_residuals(ax: Axes, data: dict) -> None:
     eps, floor = data["eps"], data["rounding"] / data["eps"]
-    for name, who, text, at, shift in (
-        ("printed", "muted", "D16 as printed", 0.5, (-0.2, -0.8)),
-        ("quotient", "adjoint", "D26", 0.5, (-0.2, 0.6)),
-        ("step", "forward", "D25", 0.17, (0.8, -0.3)),
-        ("central", "alternative", "D27", 0.0, (0.5, 0.5)),
-    ):
+    for name, who in (("printed", "muted"), ("quotient", "adjoint"), ("step", "forward"), ("central", "alternative")):
         ax.loglog(eps, data[name], **role(who))
-        i = round(at * (len(eps) - 1))
-        label(ax, text, (eps[i], data[name][i]), shift, None if who == "alternative" else who)
     ax.loglog(eps, floor, **role("reference"))
-    label(ax, "rounding", (eps[-1], floor[0] ** 0.25 * floor[-1] ** 0.75), (0, 0), ha="right", va="bottom")
+    beside(ax, "D16 as printed", eps, data["printed"], "muted")
+    beside(ax, "D26", eps, data["quotient"], "adjoint")
+    beside(ax, "D25", eps, data["step"], "forward")
+    beside(ax, "D27", eps, data["central"])
+    beside(ax, "rounding", eps, floor)
     ax.set(xlabel=r"step $\varepsilon$", ylabel="residual")
 
 

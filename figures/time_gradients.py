@@ -11,7 +11,7 @@ from refode.finite_difference import central_difference
 from . import _demo
 from ._roles import points, role
 from ._sweep import sweep
-from ._text import canvas, label, title
+from ._text import beside, canvas, title
 
 CLAIM = "dL/dt1 = a f, dL/dt0 = -a f, and a f + a_t = 0 at every time"
 CAPTION = (
@@ -85,10 +85,8 @@ def _draw_invariant(ax: Axes, data: dict) -> None:
     ax.plot(t, a_t, **role("adjoint") | {"linewidth": 2 * rcParams["lines.linewidth"]})
     ax.plot(t, data["minus_af"], **role("reference"))
     ax.plot(t[[0, -1]], [data["start_fd"], -data["end_fd"]], **points("reference", filled=False))
-    i = 3 * len(t) // 5
-    aside = (-0.8 * np.sign(a_t[i + 1] - a_t[i]), 0.4)  # above the slope
-    label(ax, r"$a_t$ and $-a\,f$", (t[i], a_t[i]), aside, "adjoint")
-    label(ax, "begun at 0", (t[i], a_t[i] - a_t[-1]), aside, "muted")
+    beside(ax, r"$a_t$ and $-a\,f$", t, a_t, "adjoint")
+    beside(ax, "begun at 0", t, a_t - a_t[-1], "muted")
     ax.set(xlabel="time $t$", ylabel="time block $a_t$ of the adjoint")
 
 

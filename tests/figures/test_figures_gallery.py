@@ -38,7 +38,17 @@ def test_draws_without_a_fault(name, size, mono, data):
     with _styles.style(size=size, mono=mono):
         figure = _io.draw(module, data(name))
         assert lint(figure, about.alt) == []
+        # a font such as cmss10 lacks the letters of mathematics: they all stand in mathtext, which has its own
+        assert all(re.sub(r"\$[^$]*\$", "", text).isascii() for text in words(figure))
         assert figure.get_size_inches() == pytest.approx(rcParams["figure.figsize"])
+
+
+def words(figure):
+    """What the figure writes, apart from the numbers along its axes."""
+    for ax in figure.axes:
+        yield from (text.get_text() for text in (*ax.texts, ax.title, ax.xaxis.label, ax.yaxis.label))
+        yield ax.get_title(loc="left")
+    yield figure.get_suptitle()
 
 
 @pytest.mark.parametrize("name", NAMES)

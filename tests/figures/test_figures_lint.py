@@ -7,7 +7,7 @@ import pytest
 
 from figures._lint import lint
 from figures._roles import colour, points, role
-from figures._text import canvas, label, title
+from figures._text import beside, canvas, label, title
 
 X = np.linspace(0.0, 1.0, 51)
 
@@ -153,3 +153,18 @@ def test_roles_follow_a_style_of_the_readers_own(light):
     with light.rc_context({"axes.prop_cycle": light.cycler("color", ["#112233", "#445566"])}):
         assert [colour(name) for name in ("reference", "forward", "adjoint")] == ["#112233", "#445566", "#112233"]
         assert role("adjoint")["linestyle"] == "--"
+
+
+@pytest.mark.parametrize("bend", [-1.0, 1.0])
+def test_a_label_finds_a_free_place_beside_its_curve(light, bend):
+    """Wherever the curves run, also after the view has changed: it is found anew each time the figure is drawn."""
+    fig = canvas()
+    ax = fig.subplots()
+    ax.plot(X, bend * X**2, **role("forward"))
+    ax.plot(X, bend * X**2 + 0.1, **role("adjoint"))
+    beside(ax, "a long name", X, bend * X**2)
+    beside(ax, "another name", X, bend * X**2 + 0.1)
+    assert lint(fig, "Some text.") == []
+    ax.set_ylim(-3.0, 3.0)
+    assert lint(fig, "Some text.") == []
+    assert {text.get_text() for text in ax.texts} == {"a long name", "another name"}
