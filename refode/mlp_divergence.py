@@ -73,11 +73,11 @@ def two_hidden(net: Layered, z: Array, t: Scalar, theta: Array) -> Linearized:
         theta_bar = np.empty(net.m, dtype=np.result_type(y2, theta, a, c))
         (W1_bar, b1_bar, c1_bar), (W2_bar, b2_bar, c2_bar), (W3_bar, b3_bar, c3_bar) = net.layers(theta_bar)
         c = c[..., None]
-        u2_bar = d2 * (a @ W3.T) + c * sigma2.curvature(u2, y2) * (d1 @ N)
-        u1_bar = d1 * (u2_bar @ W2.T) + c * sigma1.curvature(u1, y1) * r1
+        u2_bar = d2 * (a @ W3.T) + c * sigma2.curvature(u2, y2) * (d1 @ N)  # ū_2 = σ′ ∘ a W_3ᵀ + c σ″ ∘ σ′(u_1) N
+        u1_bar = d1 * (u2_bar @ W2.T) + c * sigma1.curvature(u1, y1) * r1  # ū_1 = σ′ ∘ ū_2 W_2ᵀ + c σ″ ∘ N σ′(u_2)
         N_bar = _rows(c * d1).T @ _rows(d2)  # N̄ = Σ c σ′(u_1)ᵀ σ′(u_2)
         P_bar = (N_bar * W2).T  # cotangent of W_3 W_1, (h_2, h_1)
-        W1_bar[...] = _rows(z).T @ _rows(u1_bar) + W3.T @ P_bar
+        W1_bar[...] = _rows(z).T @ _rows(u1_bar) + W3.T @ P_bar  # W̄_l = x_{l−1}ᵀ ū_l, and what τ adds
         W2_bar[...] = _rows(y1).T @ _rows(u2_bar) + N_bar * P
         W3_bar[...] = _rows(y2).T @ _rows(a) + P_bar @ W1.T
         b1_bar[...], b2_bar[...], b3_bar[...] = _total(u1_bar), _total(u2_bar), _total(a)
@@ -98,11 +98,11 @@ def linearize_jvp(net: Layered, z: Array, t: Scalar, theta: Array, V: Array) -> 
     """f (..., n), ∇§1 f V (K, ..., n), and the pullback of both; V, (K, ..., n), is held constant."""
     x, T, kept = z, V, []
     for (W, b, c), sigma in zip(net.layers(theta), net.sigmas, strict=True):
-        u, Q = x @ W + (b + c * t), T @ W
+        u, Q = x @ W + (b + c * t), T @ W  # Q_l = T_{l−1} W_l, the tangent of u_l
         y = sigma.value(u)
         d = sigma.slope(u, y)
         kept.append((x, T, Q, d, sigma.curvature(u, y), W, c))
-        x, T = y, d * Q
+        x, T = y, d * Q  # T_l = σ′(u_l) ∘ Q_l
 
     def pullback(a: Array, JV_bar: Array) -> tuple[Array, Array, Array]:
         theta_bar = np.empty(net.m, dtype=np.result_type(x, theta, a, JV_bar))
@@ -111,8 +111,8 @@ def linearize_jvp(net: Layered, z: Array, t: Scalar, theta: Array, V: Array) -> 
         for (x_in, T_in, Q, d, e, W, c), (W_bar, b_bar, c_bar) in zip(
             reversed(kept), reversed(list(net.layers(theta_bar))), strict=True
         ):
-            Q_bar = d * T_bar
-            u_bar = d * x_bar + e * np.sum(T_bar * Q, axis=0)  # the second-order term
+            Q_bar = d * T_bar  # Q̄_l = σ′ ∘ T̄_l
+            u_bar = d * x_bar + e * np.sum(T_bar * Q, axis=0)  # ū_l = σ′ ∘ x̄_l + σ″ ∘ Σ_k T̄_l ∘ Q_l
             W_bar[...] = _rows(x_in).T @ _rows(u_bar) + _rows(T_in).T @ _rows(Q_bar)
             b_bar[...] = _total(u_bar)
             c_bar[...] = t * b_bar
