@@ -155,7 +155,7 @@ ledger.text("E46", "the symbol p(z_0) stands for p(z_t0)")
 # %% [markdown]
 # ## 2 Why Theorem 1 does not apply      §3.3: P49
 #
-# Erratum met here: E48.
+# Errata met here: E48.
 #
 # The proof of Theorem 1 used one property of ℒ: it does not change along a
 # trajectory (D17). "Theorem 1 gives us" needs the same of log p*. Theorem 2
@@ -327,7 +327,7 @@ check("E52 D63", "as printed: the initial state is short by m",
 # %% [markdown]
 # ## 4 Three gradients, all called ∇θ      §3.3: P47
 #
-# Erratum met here: E43.
+# Errata met here: E43.
 #
 # | held fixed | what moves | use |
 # |---|---|---|
@@ -377,7 +377,9 @@ check("P47", "fixed x and fixed z_t0: different gradients, relative",
 # %% [markdown]
 # And in the state: our copy writes ∇_{z_t} log p(z_t1), which is a gradient
 # in a point of the path before its end; wanted is ∇_{z_t1}, the score (E43).
-# The two are tied by the Jacobian of the solve: ∇_{z_t0} = ∇_{z_t1} ∂z_t1/∂z_t0.
+# The two are tied by the Jacobian of the solve,
+#
+#     ∇_{z_t0} = ∇_{z_t1} ∂z_t1/∂z_t0                                (n,)
 
 # %%
 def ell_at_end(p, z0):
@@ -396,7 +398,7 @@ check("E43", "... which is not the score, relative",
 # %% [markdown]
 # ## 5 "Surprisingly, it is easier"      §3.3: P46
 #
-# Erratum met here: E42.
+# Errata met here: E42.
 #
 # The note finds the gradient of log p easier than log p: the backward sweep
 # carries z alone. But at every forward step it needs ∇τ, second derivatives,
@@ -430,12 +432,15 @@ deep = MLP([16, 32, 32, 32, 16])
 w, zs, ones = deep.init(rng), rng.normal(size=(4, 16)), np.ones(4)
 probe = rng.choice([-1.0, 1.0], (1, 4, 16))
 f_ops = operations(lambda z, w: deep(z, 0.3, w), zs, w)
+
+def f_and_tau(z, w, V):
+    return linearize_divergence(deep, z, 0.3, w, V)
+
+
 for name, V in (("exact", None), ("one probe", probe)):
-    tau = operations(
-        lambda z, w: linearize_divergence(deep, z, 0.3, w, V), zs, w)
+    tau = operations(lambda z, w, V=V: f_and_tau(z, w, V), zs, w)
     both = operations(
-        lambda z, w: linearize_divergence(deep, z, 0.3, w, V)[2](z, ones),
-        zs, w)
+        lambda z, w, V=V: f_and_tau(z, w, V)[2](z, ones), zs, w)
     print(f"{name:10} f and tau: {tau / f_ops:5.1f} f   with its gradient: "
           f"{both / f_ops:5.1f} f")
     check("P46 E42", f"as printed refuted, {name}: the gradient costs over "
