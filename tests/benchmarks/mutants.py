@@ -4,8 +4,8 @@
 
 cosmic-ray (extra `dev`) supplies the changes of arithmetic, signs, numbers and comparisons; deleted transpositions are
 added here. A seeded sample of each module's mutants is applied, one at a time, to a copy of the checkout, and the tests
-of that module run against it, then all tests of the derivative code if those all pass. Prints a line for each mutant that
-survives, and a table. `--list` prints the mutants without running them.
+of that module run against it, then all tests of the derivative code if those all pass. Prints a line for each mutant
+that survives, and a table. `--list` prints the mutants without running them.
 """
 
 import argparse
