@@ -11,13 +11,21 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_example_prints_what_the_readme_says():
-    code = re.search(r"## An example\n\n```python\n(.*?)```", README, re.DOTALL).group(1)
-    printed = re.search(r"It prints\n\n```\n(.*?)```", README, re.DOTALL).group(1)
+def output_of(section):
+    """What the first block of Python under a heading prints."""
+    code = re.search(rf"## {section}\n.*?```python\n(.*?)```", README, re.DOTALL).group(1)
     out = StringIO()
     with redirect_stdout(out):
         exec(compile(code, "README.md", "exec"), {})
-    assert out.getvalue() == printed
+    return out.getvalue()
+
+
+def test_the_example_prints_what_the_readme_says():
+    assert output_of("An example") == re.search(r"It prints\n\n```\n(.*?)```", README, re.DOTALL).group(1)
+
+
+def test_the_density_is_fitted():
+    assert output_of("A density from a flow") == "True\n"
 
 
 def test_every_file_the_readme_names_is_there():
