@@ -4,7 +4,8 @@
 be compared with the truth. The parameter `noise` is the standard deviation of the Gaussian noise, in the units of the
 curve it is added to. Then the points are standardised, x = (y − mean)/deviation, by the population's constants, which
 each docstring derives (here c, s are cos, sin of a uniform angle and σ is the noise), never by those of the sample:
-every coordinate has mean 0 and variance 1, and the density that is written down is that of the points.
+every coordinate has mean 0 and variance 1 (a picture keeps its shape: the mean of its variances is 1), and the
+density that is written down is that of the points.
 
 The four energies, U1 to U4, are targets without samples: `logq` is known, its `log_Z` by integration.
 """
@@ -486,8 +487,8 @@ class Waves(Energy):
     """−log Σ_k exp(−½ ((z2 − w1(z1) + v_k(z1))/s_k)²) + wall(z1): ridges of width s_k along z2 = w1 − v_k.
 
     As published there is no wall, and exp(−U) does not decay in z1: the integral over z2 is √(2π) Σ s_k for every z1,
-    so there is no Z. The wall is exactly 0 in |z1| ≤ 4, the part that the paper's figure shows, and outside it
-    (|z1| − 4)⁴, with three continuous derivatives. Then log Z is exact,
+    so there is no Z. The wall is exactly 0 in |z1| ≤ 4, where pictures of it are drawn, and (|z1| − 4)⁴ outside, with
+    three continuous derivatives. Then log Z is exact,
 
         Z = √(2π) Σ s_k ∫ exp(−wall) dz1 = √(2π) Σ s_k (8 + 2 Γ(5/4)).
     """
