@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import BDF, LSODA, RK45, Radau
 from scipy.linalg import expm
@@ -22,6 +22,7 @@ SWING = (Pendulum(), [1.0, 0.5], [1.3, 0.1])
 every_method = pytest.mark.parametrize("method", METHODS)
 every_adaptive_method = pytest.mark.parametrize("method", ADAPTIVE)
 seeds = st.integers(0, 2**32 - 1)
+some = settings(max_examples=max(5, settings().max_examples // 5))  # of the profile's: for what is expensive
 
 
 def swing(at, method="RK45", **options):
@@ -45,6 +46,7 @@ class Seasons:
 
 @every_adaptive_method
 @pytest.mark.parametrize("rtol", [1e-4, 1e-8])
+@some
 @given(seed=seeds, backward=st.booleans())
 def test_a_linear_field_against_expm(method, rtol, seed, backward):
     rng = np.random.default_rng(seed)

@@ -30,7 +30,7 @@ from refode.testing import (
     times,
 )
 
-EPS = np.finfo(float).eps
+some = settings(max_examples=max(5, settings().max_examples // 5))  # of the profile's: for what is expensive
 
 
 def sample(strategy, count=200):
@@ -46,8 +46,8 @@ def sample(strategy, count=200):
     return drawn
 
 
-def simplest(strategy, condition):
-    return hypothesis.find(strategy, condition, settings=settings(max_examples=200, derandomize=True, database=None))
+def simplest(strategy, condition=lambda p: True):
+    return hypothesis.find(strategy, condition, settings=settings(max_examples=50, derandomize=True, database=None))
 
 
 # ---- strategies -----------------------------------------------------------------------------------------------------
@@ -98,17 +98,13 @@ def test_every_corner_of_observation_times_occurs():
     }
 
 
-def test_numbers_of_different_things_differ_also_when_all_seeds_are_zero():
-    smallest = simplest(problems(), lambda p: True)
-    numbers = np.concatenate([smallest.theta, smallest.z0, smallest.dL_dz[-1]])
-    assert len(np.unique(numbers)) == len(numbers)
-
-
 def test_a_problem_shrinks_to_the_simplest_one_of_its_kind():
-    smallest = simplest(problems(), lambda p: True)
+    smallest = simplest(problems())
     assert (type(smallest.field), smallest.field.n, smallest.z0.shape, len(smallest.times)) == (Linear, 1, (1,), 2)
     assert smallest.times[0] == 0.0 < smallest.times[1]
     assert smallest.dL_dz[0] == 0
+    # Numbers of different things differ also when all the seeds have shrunk to 0.
+    assert len({smallest.theta[0], smallest.z0[0], smallest.dL_dz[1, 0]}) == 3
     net = simplest(problems(mlps()), lambda p: len(p.times) > 2 and p.z0.ndim > 1)
     assert (net.field.sizes, net.field.time, net.z0.shape, len(net.times)) == ((1, 1), False, (1, 1), 3)
 
@@ -131,12 +127,12 @@ def test_the_strength_of_a_problem_is_bounded_and_is_the_integral_it_says(proble
 
 
 def test_a_weak_field_keeps_its_span_and_a_strong_one_is_cut_to_the_bound():
-    drawn = sample(problems(closed_forms()), 100)
+    drawn = sample(problems(closed_forms()), 40)
     strengths = np.array([p.strength for p in drawn])
     assert (strengths < 2).any()
     assert (abs(strengths - 3) < 0.06).any()
     assert strengths.max() < 3.06
-    assert max(p.strength for p in sample(problems(strength=6.0), 60)) > 5.8
+    assert max(p.strength for p in sample(problems(strength=6.0), 30)) > 5.8
 
 
 def test_the_strength_of_a_solution_that_blows_up_is_infinite():
@@ -176,6 +172,7 @@ def test_a_problem_prints_its_numbers_to_the_last_digit():
 # ---- the oracle -----------------------------------------------------------------------------------------------------
 
 
+@some
 @given(st.integers(0, 2**32 - 1), st.sampled_from([-1.0, 1.0]))
 def test_the_reference_gradient_of_a_linear_field_is_the_frechet_derivative_of_expm(seed, direction):
     rng = np.random.default_rng(seed)
@@ -284,11 +281,11 @@ def ours(way, **options):
     ids=["backsolve", "discrete", "forward", "plain"],
 )  # fmt: skip
 def test_right_codes_pass_and_are_reported(gradient):
-    report = check_adjoint(gradient, max_examples=15)
-    assert report.compared == {"z0": 15, "theta": 15, "dL/dt0": 15, "dL/dt_i": 15}
+    report = check_adjoint(gradient, max_examples=10)
+    assert report.compared == {"z0": 10, "theta": 10, "dL/dt0": 10, "dL/dt_i": 10}
     assert all(0 < worst < 1e-5 for worst in report.worst.values())
     assert str(report).splitlines()[0].split() == ["block", "problems", "worst"]
-    assert [line.split()[:2] for line in str(report).splitlines()[1:]] == [[b, "15"] for b in report.compared]
+    assert [line.split()[:2] for line in str(report).splitlines()[1:]] == [[b, "10"] for b in report.compared]
 
 
 T0_SIGN = np.r_[-1.0, np.ones(9)]
@@ -317,19 +314,30 @@ def verdicts(message):
     return {line.split(":")[0].strip(): line.split(":", 1)[1] for line in lines if line[2] != " "}
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_a_planted_mistake_is_found_and_named(name):
+def check_finds(name, seed):
     gradient, blocks, diagnosis = MISTAKES[name]
     with pytest.raises(AssertionError) as caught:
-        check_adjoint(gradient)
+        check_adjoint(gradient, seed=seed)
     said = verdicts(str(caught.value))
     for block in blocks:
         assert "relative error" in said[block]
         assert diagnosis in said[block].split(": ")[1].split(" or ")
-    if not isinstance(name, str) or gradient.__qualname__.startswith("damaged"):
+    if gradient.__qualname__.startswith("damaged"):  # in that one block
         assert all(said[block].startswith(" right") for block in set(said) - set(blocks))
     assert "Problem(\nfield = " in str(caught.value)
     assert str(caught.value).isascii()
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_planted_mistake_is_found_and_named(name):
+    check_finds(name, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 11))
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_planted_mistake_is_found_whatever_the_seed(name, seed):
+    check_finds(name, seed)
 
 
 def test_what_no_mistake_predicts_is_said_to_be_so():
