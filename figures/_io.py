@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 
 import refode
 
+from ._cache import data as cached_data
 from ._lint import lint
 from ._registry import Description, describe, load
 from ._styles import style
@@ -71,8 +72,7 @@ def write(
     """
     request = request or Request()
     start = perf_counter()
-    module = load(name)
-    data = module.data(seed=request.seed, fast=request.fast)
+    data = cached_data(name, request.seed, request.fast)
     about = filled(describe(name), data)
     with (
         style(request.theme, request.size, mono=request.mono),
@@ -80,7 +80,7 @@ def write(
         warnings.catch_warnings(record=True) as caught,
     ):
         warnings.simplefilter("always")
-        figure = draw(module, data, title=request.title)
+        figure = draw(load(name), data, title=request.title)
         faults = [*lint(figure, about.alt), *(f"warning: {warning.message}" for warning in caught)]
         width, height = figure.get_size_inches() * 2.54
         for path in save(figure, out / request.stem(name), formats, about, request):

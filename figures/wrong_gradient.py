@@ -10,7 +10,7 @@ from refode.as_printed import climb
 from refode.datasets import two_moons
 
 from ._roles import points, role, sequential
-from ._text import canvas, label, title
+from ._text import beside, canvas, title
 
 CLAIM = "The printed ODE descends the likelihood"
 CAPTION = (
@@ -21,8 +21,8 @@ CAPTION = (
     "adaptive solve. Right: the density of the corrected and of the literal run, and some of the points."
 )
 ALT = (
-    "Three curves start together. The solid one rises above a dotted level, the other two fall, one by a little and "
-    "one by thousands. Beside them two maps: a density of two crescents, and one that has left its points."
+    "Three curves start together: the solid one rises above a dotted level, the other two fall, one by a little and "
+    "one by thousands. Beside them are two maps, a density of two crescents and one that has left its points."
 )
 NOTE_IDS = ("D62", "P49", "P50", "E48", "E49", "E50", "E51")
 COST_S = 20.0
@@ -76,13 +76,12 @@ def draw(data: dict | None = None, *, fig: FigureBase | None = None) -> FigureBa
 
 
 def _draw_climb(ax: Axes, data: dict) -> None:
+    steps = data["iteration"] + 1
     for (name, who), score in zip(RUNS.items(), data["score"], strict=True):
-        ax.plot(data["iteration"] + 1, score, **role(who))
-        at = len(score) * 2 // 3 if who == "adjoint" else -1
-        shift = (-0.4, 0.6) if who == "forward" else (-0.4, -0.6)
-        label(ax, name, (data["iteration"][at] + 1, score[at]), shift, who)
+        ax.plot(steps, score, **role(who))
+        beside(ax, name.removesuffix(" literally"), steps, score, None if who == "alternative" else who, near=0.8)
     ax.axhline(data["gaussian"], **role("reference"))
-    label(ax, "one Gaussian", (1.0, data["gaussian"]), (0.0, 0.5), "reference", ha="left")
+    beside(ax, "one Gaussian", steps[[0, -1]], np.full(2, data["gaussian"]), near=0.0)
     ax.set_xscale("log")
     ax.set_yscale("symlog", linthresh=4, linscale=1.5)
     ticks = (0, -2, -10, -100, -1000, -10000)

@@ -2,11 +2,13 @@
 
 from itertools import pairwise
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline
 
 from figures import _demo, fd_vcurve, theorem1_slopes, theta_accumulation
+from figures._registry import load
 from refode.finite_difference import complex_solve, complex_step, directional_difference
 
 
@@ -172,3 +174,17 @@ def test_E20_the_error_of_the_way_back_grows_like_e_to_the_rate(data):
     assert gap[0] > np.abs(drawn["forth"]).max()  # no digit left
     late = (t > t[0] + 0.1) & (gap > 1e-7)
     assert np.polyfit(t[late], np.log(gap[late]), 1)[0] == pytest.approx(-drawn["shown"], rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["adjoint_jumps", "theta_accumulation"])
+def test_the_drawn_curves_end_in_the_drawn_circles(data, name):
+    """The eye compares what the tests compare: a circle stands at the end of a curve, to a difference's error."""
+    figure = load(name).draw(data(name))
+    dashed = {ax: [line for line in ax.lines if line.get_linestyle() == "--"] for ax in figure.axes}
+    [ax] = [ax for ax, lines in dashed.items() if lines]
+    ends = np.concatenate([line.get_xydata()[[0, -1]] for line in dashed[ax]])
+    circles = np.concatenate([line.get_xydata() for line in ax.lines if line.get_marker() == "o"])
+    assert len(circles) >= theta_accumulation.SHOWN
+    for circle in circles[circles[:, 1] != 0]:  # before the last observation a is 0, and there is no curve
+        assert np.abs(ends - circle).max(axis=1).min() < 1e-5
+    plt.close("all")

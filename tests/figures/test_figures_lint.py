@@ -55,7 +55,7 @@ def curve_through_text(fig, left, right):
 
 
 def curve_through_text_on_logarithmic_axes(fig, left, right):
-    left.set(xscale="log", yscale="log", xlim=(1e-3, 1.0), ylim=(1e-3, 1.0))
+    left.set(xscale="log", yscale="log", xlim=(5e-4, 1.0), ylim=(5e-4, 1.0))
     left.text(0.1, 0.1, "struck out", ha="center", va="center")
 
 
