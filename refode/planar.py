@@ -118,10 +118,10 @@ def constrain(u: Array, w: Array) -> tuple[Array, Callable[[Array], tuple[Array,
     r = (SOFTPLUS.value(-x) - 1.0) / N  # (m(x) − x)/|w|², since log(1 + eˣ) − x = log(1 + e⁻ˣ)
 
     def pullback(u_hat_bar: Array) -> tuple[Array, Array]:
-        r_bar = np.sum(u_hat_bar * w, axis=-1, keepdims=True)  # û = u + r w
+        r_bar = np.sum(u_hat_bar * w, axis=-1, keepdims=True)  # û = u + r w:  r̄ = û̄·w
+        x_bar = -r_bar * SIGMOID.value(-x) / N  # r = (log(1 + e⁻ˣ) − 1)/N
         N_bar = -r_bar * r / N
-        x_bar = -r_bar * SIGMOID.value(-x) / N
-        return u_hat_bar + x_bar * w, r * u_hat_bar + 2.0 * N_bar * w + x_bar * u
+        return u_hat_bar + x_bar * w, r * u_hat_bar + x_bar * u + 2.0 * N_bar * w  # x = w·u, N = w·w
 
     return u + r * w, pullback
 
@@ -155,8 +155,7 @@ class PlanarFlow:
 
     def init(self, rng: np.random.Generator, gain: float = 1.0) -> Array:
         """Random θ (m,): w and b so that w·z + b keeps the size of z, u so that K layers move it by about its size."""
-        scale = np.repeat([1.0 / np.sqrt(self.layers), 1.0 / np.sqrt(self.n), 1.0], [self.n, self.n, 1])
-        return _init(rng, gain, np.tile(scale, self.layers))
+        return _init(rng, gain, np.tile(_unit_scale(self.n, self.layers, 1), self.layers))
 
     def forward(self, z: Array, theta: Array) -> tuple[Array, Array]:
         """z_K (..., n) and Σ_k log |det ∇g_k| (...), for z (..., n) and θ (m,).
@@ -193,8 +192,8 @@ class PlanarFlow:
     def inverse(self, z: Array, theta: Array) -> Array:
         """z_0 (..., n) with forward(z_0, theta) = z_K, for z_K (..., n).
 
-        Along w a layer is one equation for s = w·z_{k−1} + b, which `_along_normal` solves to rounding; rounding in z_k
-        is amplified by 1/|det ∇g_k|. ValueError if a layer has w·u < −1: it is not injective.
+        Along w a layer is one equation for s = w·z_{k−1} + b, which `_along_normal` solves to rounding; a rounding of
+        z_k grows by up to 1 + |u||w|/|det ∇g_k|. ValueError if a layer has w·u < −1: it is not injective.
         Note: P27 (§3.1), E27.
         """
         z, theta = real_array("z", z, ("...", self.n)), self._checked(theta)
