@@ -8,7 +8,7 @@ from oracles import BATCHES, TOL, blocks, frozen, pairing, point, seeds
 
 from refode import check_field, solve
 from refode.divergence import draw_probes, linearize_divergence
-from refode.finite_difference import complex_step, directional_complex_step, richardson, slope
+from refode.finite_difference import complex_solve, complex_step, directional_complex_step, slope
 from refode.flows import ContinuousFlow, StandardNormal
 from refode.log_density import WithLogDensity
 from refode.planar import ContinuousPlanar, HyperPlanar, PlanarFlow, constrain, planar_closed_form
@@ -206,20 +206,22 @@ def test_the_generic_divergence_agrees(case, P):
 
 
 @given(problems())
-def test_the_derivative_code_carries_complex_numbers(case):
-    """Complex step through the pullback itself: second derivatives, against extrapolated differences."""
+def test_complex_derivatives_against_a_circle(case):
+    """At complex points S = a·f + c τ is analytic, the pullback its gradient: the mean of S/(r ω) over |ω| = 1."""
     field, p, rng = case
-    dz, dt, dtheta = p.tangent
+    p = point(field, p.z.shape[:-1], rng, imaginary=0.01)
     c = np.asarray(rng.uniform(-2, 2, p.z.shape[:-1]))
+    dz, dt, dtheta = p.tangent
 
-    def pulled(s):
-        _, _, pullback = field.linearize_divergence(p.z + s * dz, p.t + s * dt, p.theta + s * dtheta)
-        return np.concatenate([np.ravel(block) for block in pullback(p.a, c)])
+    def value(w):
+        f, tau, _ = field.linearize_divergence(p.z + w * dz, p.t + w * dt, p.theta + w * dtheta)
+        return np.sum(p.a * f) + np.sum(c * tau)
 
-    got, want = directional_complex_step(pulled, 0.0, 1.0), richardson(pulled, 0.0, 1e-2)
-    # Rounding eps/h = 1e-13 of the terms and truncation h⁶ f⁽⁷⁾/7!, arguments moving at a speed of up to some 30.
-    assert np.max(abs(got - want)) <= 1e-3 * max(1.0, np.max(abs(got)))
-    assert np.median(abs(got - want)) <= 1e-6 * max(1.0, np.max(abs(got)))
+    circle = 0.01 * np.exp(2j * np.pi * np.arange(24) / 24)
+    got = field.linearize_divergence(*p.at)[2](p.a, c)
+    # Rounding over the radius, 100 TOL. The circle moves each s by 0.3 at most, a fifth of the way to a pole: 5⁻²⁴.
+    bound = 100 * TOL * max(1.0, pairing(map(abs, got), map(abs, p.tangent)))
+    assert abs(pairing(got, p.tangent) - np.mean([value(w) / w for w in circle])) <= bound
 
 
 @given(problems())
@@ -524,6 +526,21 @@ def test_D38_logpdf_is_the_change_of_variables(case):
         assert abs(got[i] - want) <= 1e-13 * walk.size**2 * walk.forward_gain * walk.backward_gain
 
 
+def test_D41_E25_E26_the_mean_log_likelihood():
+    """Both the logarithm and the sum over the points are needed; as printed in our copy, it is another number."""
+    flow, rng = PlanarFlow(2, 3), np.random.default_rng(2)
+    theta, base = flow.init(rng), StandardNormal(2)
+    z = rng.normal(size=(7, 2))
+    all_walks = walks(flow, z, theta)
+    x = np.array([walk.states[-1] for walk in all_walks.values()])
+    dets = np.array([np.abs(walk.dets) for walk in all_walks.values()])
+    base_log_p = np.array([base.logpdf(walk.states[0]) for walk in all_walks.values()])
+    got = np.mean(flow.logpdf(x, theta, base.logpdf))
+    assert got == pytest.approx((np.sum(base_log_p) - np.sum(np.log(dets))) / 7, abs=1e-13)
+    assert abs(got - (np.sum(base_log_p) - np.sum(dets)) / 7) > 1  # E25
+    assert np.all(abs(got - (base_log_p - np.sum(np.log(dets))) / 7) > 1)  # E26, whichever i is meant
+
+
 def grid(half_width, points):
     x = np.linspace(-half_width, half_width, points)
     return np.stack(np.meshgrid(x, x, indexing="ij"), axis=-1), (x[1] - x[0]) ** 2
@@ -663,18 +680,21 @@ def test_the_closed_form_far_out():
         planar_closed_form(z0, 702.0, u, w, 0.0)
 
 
-@given(single_units())
-def test_the_closed_form_carries_complex_numbers(case):
-    """In all five arguments at once, against extrapolated differences."""
+@given(single_units(), seeds)
+def test_the_closed_form_carries_complex_numbers(case, seed):
+    """Its derivative along all five arguments at once, by complex step, against that of the solve."""
     z0, t, u, w, b = case
-    moves = [np.ones_like(z0), 0.7, -np.ones_like(u), 0.5 * np.ones_like(w), 0.3]
-
-    def along(s):
-        z_t, change = planar_closed_form(*(x + s * v for x, v in zip((z0, t, u, w, b), moves, strict=True)))
-        return np.concatenate([z_t, change[..., None]], axis=-1)
-
-    got, want = directional_complex_step(along, 0.0, 1.0), richardson(along, 0.0, 1e-2)
-    assert np.max(abs(got - want), initial=0) <= 1e-6 * np.max(abs(got), initial=1.0)
+    rng = np.random.default_rng(seed)
+    moves = [1e-30j * rng.uniform(-1, 1, np.shape(x)) for x in case]
+    z0, t, u, w, b = (x + move for x, move in zip(case, moves, strict=True))
+    z_t, change = planar_closed_form(z0, t, u, w, b)
+    start = np.concatenate([z0, np.zeros_like(z0[..., :1])], axis=-1)
+    end = complex_solve(WithLogDensity(ContinuousPlanar(len(u))), start, packed(u, w, b), np.array([0.0, t]))[-1]
+    got, want = np.imag(np.concatenate([z_t, change[..., None]], axis=-1)) / 1e-30, np.imag(end) / 1e-30
+    # Errors of 1e-13, some hundred of them, grow twice over: along the flow, and along its derivative.
+    push = np.linalg.norm(u) * np.linalg.norm(w) * abs(t)
+    size = 1 + np.max(abs(want), initial=0)
+    assert np.max(abs(got - want), initial=0) <= 1e-11 * size * np.exp(2 * push)
 
 
 def test_D42_layers_of_a_step_converge_to_the_continuous_flow():
