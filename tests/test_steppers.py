@@ -222,6 +222,7 @@ def test_the_interpolants_error_has_its_order(method, order):
     [
         ((0.0, 1.0), 0.1, 10), ((0.0, 1.0), 0.3, 4), ((1.0, 0.0), 0.1, 10), ((2.0, 1.0), 0.3, 4), ((0.0, 1.0), 5.0, 1),
         ((0.0, 0.3), 0.1, 3), ((1.0, 1.7), 0.1, 7), ((0.0, 1.0), 0.0999, 11), ((-1.0, 2.0), 1.5, 2),
+        ((0.0, 1.1), 0.1, 11),  # 1.1 / 0.1 is a little more than 11
     ],
 )  # fmt: skip
 def test_steps_divide_the_span_equally_and_no_longer_than_asked(method, span, step, count):

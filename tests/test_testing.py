@@ -47,7 +47,9 @@ def sample(strategy, count=200):
 
 
 def simplest(strategy, condition=lambda p: True):
-    return hypothesis.find(strategy, condition, settings=settings(max_examples=50, derandomize=True, database=None))
+    phases = [hypothesis.Phase.generate, hypothesis.Phase.shrink]
+    options = settings(max_examples=50, derandomize=True, database=None, phases=phases)
+    return hypothesis.find(strategy, condition, settings=options)
 
 
 # ---- strategies -----------------------------------------------------------------------------------------------------
