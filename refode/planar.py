@@ -1,11 +1,12 @@
 """Planar flows: the discrete one of the note's section 3.1, and the continuous one that its section 3.4 left empty.
 
-A planar unit moves points along u, by an amount that depends on w·z alone; f adds up K of them, each behind a gate,
+A planar unit moves points along u, by an amount that depends on w·z alone; f adds up K of them,
 
-    s_k = w_k·z + b_k,    f = Σ_k g_k h(s_k) u_k,    τ = tr ∇f = Σ_k g_k h′(s_k) ρ_k,    ρ_k = w_k·u_k,    h = tanh
+    s_k = w_k·z + b_k,    f = Σ_k h(s_k) u_k,    τ = tr ∇f = Σ_k h′(s_k) ρ_k,    ρ_k = w_k·u_k,    h = tanh
 
 and that is all of the mathematics here. The discrete flow takes steps z + f(z) of one unit, whose determinant is 1 + τ.
-A continuous flow is the ODE ż = f; its u, w, b, g are parameters, or come from a network of t. Rows are samples.
+A continuous flow is the ODE ż = f; its u, w, b are parameters, or come from a network of t, and a gate between 0 and 1
+may scale u. Rows are samples.
 """
 
 from abc import ABC, abstractmethod
@@ -19,8 +20,8 @@ from refode.arguments import count, real_array, tolerance
 from refode.divergence import DivergencePullback, directions
 from refode.types import Array, Pullback, Scalar
 
-Units: TypeAlias = tuple[Array, Array, Array, Array]
-"""u (K, n), w (K, n), b (K,), g (K,) of K units, or their cotangents, or their tangents."""
+Units: TypeAlias = tuple[Array, Array, Array]
+"""u (K, n), w (K, n), b (K,) of K units, or their cotangents, or their tangents."""
 
 UnitsPullback: TypeAlias = Callable[..., tuple[Array, Units]]
 """A cotangent of what the units computed -> those of z and of the units."""
@@ -40,37 +41,34 @@ GAUSS = list(zip(0.5 + POINTS, WEIGHTS, strict=True))  # the rule on [0, 1]
 
 def _linearize(z: Array, units: Units) -> tuple[Array, UnitsPullback]:
     """f (..., n), and pullback(a)."""
-    u, w, b, g = units
+    u, w, b = units
     y = np.tanh(z @ w.T + b)  # y_k = h(s_k), (..., K)
 
     def pullback(a: Array) -> tuple[Array, Units]:
-        q_bar = a @ u.T  # q = g y, f = q u:     q̄ = a uᵀ
-        s_bar = g * (1.0 - y * y) * q_bar  # y = h(s):  s̄ = g h′(s) q̄
-        u_bar = _rows(g * y).T @ _rows(a)  # ū = Σ qᵀ a, over the batch
+        s_bar = (1.0 - y * y) * (a @ u.T)  # f = h(s) u:  s̄ = h′(s) ∘ a uᵀ
+        u_bar = _rows(y).T @ _rows(a)  # and ū = Σ h(s)ᵀ a, over the batch
         w_bar = _rows(s_bar).T @ _rows(z)  # s = z wᵀ + b:  w̄ = Σ s̄ᵀ z
-        return s_bar @ w, (u_bar, w_bar, _total(s_bar), _total(y * q_bar))
+        return s_bar @ w, (u_bar, w_bar, _total(s_bar))
 
-    return (g * y) @ u, pullback
+    return y @ u, pullback
 
 
 def _linearize_trace(z: Array, units: Units, contraction: Contraction) -> tuple[Array, Array, UnitsPullback]:
-    """f (..., n), τ = Σ_k g_k h′(s_k) ρ_k (...), and pullback(a, c)."""
-    u, w, b, g = units
+    """f (..., n), τ = Σ_k h′(s_k) ρ_k (...), and pullback(a, c)."""
+    u, w, b = units
     rho, rho_pullback = contraction
     y = np.tanh(z @ w.T + b)  # h(s)
     d = 1.0 - y * y  # h′(s)
 
     def pullback(a: Array, c: Array) -> tuple[Array, Units]:
         c = c[..., None]
-        q_bar = a @ u.T  # q = g h(s), f = q u:      q̄ = a uᵀ
-        r_bar = c * rho  # r = g h′(s), τ = r·ρ:     r̄ = c ρ
-        u_rho, w_rho = rho_pullback(c * g * d)  #    ρ̄ = c r
-        s_bar = g * d * (q_bar - 2.0 * y * r_bar)  # s̄ = g (h′ q̄ + h″ r̄), with h″ = −2 h h′
-        u_bar = _rows(g * y).T @ _rows(a) + u_rho
+        u_rho, w_rho = rho_pullback(c * d)  # τ = h′(s)·ρ:  ρ̄ = c h′(s)
+        s_bar = d * (a @ u.T - 2.0 * y * (c * rho))  # s̄ = h′ ∘ a uᵀ + h″ ∘ c ρ, with h″ = −2 h h′
+        u_bar = _rows(y).T @ _rows(a) + u_rho
         w_bar = _rows(s_bar).T @ _rows(z) + w_rho
-        return s_bar @ w, (u_bar, w_bar, _total(s_bar), _total(y * q_bar + d * r_bar))
+        return s_bar @ w, (u_bar, w_bar, _total(s_bar))
 
-    return (g * y) @ u, np.sum(g * d * rho, axis=-1), pullback
+    return y @ u, np.einsum("...k,...k->...", d, rho), pullback
 
 
 def _exact(u: Array, w: Array) -> Contraction:
@@ -177,7 +175,7 @@ class PlanarFlow:
             theta_bar = np.empty(self.m, dtype=np.result_type(z, theta, a, c))
             u_bar, w_bar, b_bar = self.split(theta_bar)
             for k, (det, pull) in reversed(list(enumerate(kept))):
-                dz_bar, (u_bar[k], w_bar[k], b_bar[k : k + 1], _) = pull(a, c / det)  # log |1 + τ|:  τ̄ = c/det
+                dz_bar, (u_bar[k], w_bar[k], b_bar[k : k + 1]) = pull(a, c / det)  # log |1 + τ|:  τ̄ = c/det
                 a = a + dz_bar  # z̄_{k−1} = a + a·∇f + τ̄ ∇τ
             u_bar[...], w_extra = u_pullback(u_bar)
             w_bar += w_extra
@@ -237,8 +235,8 @@ class PlanarFlow:
 
 
 def _layer(z: Array, u: Array, w: Array, b: Array) -> tuple[Array, Array, UnitsPullback]:
-    """u h(w·z + b) (..., n), det(I + h′ u wᵀ) = 1 + h′ w·u (...), and pullback(a, τ̄): one unit, with no gate."""
-    dz, tau, pullback = _linearize_trace(z, (u, w, b, np.ones(1)), _exact(u, w))
+    """u h(w·z + b) (..., n), det(I + h′ u wᵀ) = 1 + h′ w·u (...), and pullback(a, τ̄): one unit."""
+    dz, tau, pullback = _linearize_trace(z, (u, w, b), _exact(u, w))
     return dz, 1.0 + tau, pullback
 
 
@@ -277,16 +275,16 @@ class _Planar(ABC):
 
     @abstractmethod
     def units(self, t: Scalar, theta: Array) -> tuple[Units, Callable[[Units], tuple[Array, Array]]]:
-        """u, w, b, g at time t, and the pullback of their cotangents to those of t () and θ (m,)."""
+        """u, w, b at time t, and the pullback of their cotangents to those of t () and θ (m,)."""
 
     @abstractmethod
     def units_jvp(self, t: Scalar, theta: Array, dt: Scalar, dtheta: Array) -> Units:
-        """The tangents of u, w, b, g."""
+        """The tangents of u, w, b."""
 
     def __call__(self, z: Array, t: Scalar, theta: Array) -> Array:
         """dz/dt, (..., n)."""
-        (u, w, b, g), _ = self.units(t, theta)
-        dz: Array = (g * np.tanh(z @ w.T + b)) @ u  # f = Σ_k g_k h(w_k·z + b_k) u_k
+        (u, w, b), _ = self.units(t, theta)
+        dz: Array = np.tanh(z @ w.T + b) @ u  # f = Σ_k h(w_k·z + b_k) u_k
         return dz
 
     def linearize(self, z: Array, t: Scalar, theta: Array) -> tuple[Array, Pullback]:
@@ -306,18 +304,18 @@ class _Planar(ABC):
 
     def jvp(self, z: Array, t: Scalar, theta: Array, dz: Array, dt: Scalar, dtheta: Array) -> Array:
         """∇§1 f·dz + ∇§2 f·dt + ∇§3 f·dθ, (..., n)."""
-        (u, w, b, g), _ = self.units(t, theta)
-        du, dw, db, dg = self.units_jvp(t, theta, dt, dtheta)
+        (u, w, b), _ = self.units(t, theta)
+        du, dw, db = self.units_jvp(t, theta, dt, dtheta)
         y = np.tanh(z @ w.T + b)
         dy = (1.0 - y * y) * (dz @ w.T + z @ dw.T + db)
-        df: Array = (dg * y + g * dy) @ u + (g * y) @ du
+        df: Array = dy @ u + y @ du
         return df
 
     def jacobian(self, z: Array, t: Scalar, theta: Array) -> Array:
-        """∇§1 f = Σ_k g_k h′(s_k) u_k w_kᵀ, (..., n, n), outputs as rows."""
-        (u, w, b, g), _ = self.units(t, theta)
+        """∇§1 f = Σ_k h′(s_k) u_k w_kᵀ, (..., n, n), outputs as rows."""
+        (u, w, b), _ = self.units(t, theta)
         y = np.tanh(z @ w.T + b)
-        J: Array = (u.T * (g * (1.0 - y * y))[..., None, :]) @ w
+        J: Array = (u.T * (1.0 - y * y)[..., None, :]) @ w
         return J
 
     def jvp_vjp(self, z: Array, t: Scalar, theta: Array, v: Array, w: Array) -> tuple[Array, Array, Array]:
@@ -331,7 +329,7 @@ class _Planar(ABC):
         """f, τ = tr ∇§1 f, in O(K) per sample after f, and their pullback; or the estimate of τ by `probes`."""
         if probes is None:
             units, units_pullback = self.units(t, theta)
-            return _to_blocks(_linearize_trace(z, units, _exact(*units[:2])), units_pullback)
+            return _to_blocks(_linearize_trace(z, units, _exact(units[0], units[1])), units_pullback)
         V, weight = directions(z, probes)
         return self._sandwich(z, t, theta, V, V, weight)
 
@@ -340,7 +338,7 @@ class _Planar(ABC):
     ) -> tuple[Array, Array, DivergencePullback]:
         """f, κ Σ_p l_p·∇§1 f r_p and their pullback."""
         units, units_pullback = self.units(t, theta)
-        contraction = _sandwiched(*units[:2], left, right, weight)
+        contraction = _sandwiched(units[0], units[1], left, right, weight)
         return _to_blocks(_linearize_trace(z, units, contraction), units_pullback)
 
 
@@ -355,6 +353,25 @@ def _to_blocks(
         return z_bar, *units_pullback(units_bar)
 
     return dz, tau, pullback
+
+
+def _gated(u: Array, q: Array) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
+    """v_k = g_k u_k behind the gates g = sigmoid(q), q (K,), and the pullback v̄ -> (ū, q̄)."""
+    g = SIGMOID.value(q)
+
+    def pullback(v_bar: Array) -> tuple[Array, Array]:
+        g_bar = np.sum(v_bar * u, axis=-1)
+        return g[:, None] * v_bar, g * (1.0 - g) * g_bar  # σ′ = σ (1 − σ)
+
+    return g[:, None] * u, pullback
+
+
+def _gated_jvp(u: Array, q: Array, du: Array, dq: Array) -> Array:
+    """The tangent of v."""
+    g = SIGMOID.value(q)
+    dg = g * (1.0 - g) * dq
+    dv: Array = g[:, None] * du + dg[:, None] * u
+    return dv
 
 
 class ContinuousPlanar(_Planar):
@@ -388,39 +405,39 @@ class ContinuousPlanar(_Planar):
         return _init(rng, gain, np.tile(_unit_scale(self.n, self.width, 1 + 2 * self.gated), self.width))
 
     def units(self, t: Scalar, theta: Array) -> tuple[Units, Callable[[Units], tuple[Array, Array]]]:
-        u, w, b, *gate = self.split(theta)
-        g = _gate(gate[0], gate[1], t) if self.gated else np.ones(self.width)
+        if not self.gated:
+            u, w, b = self.split(theta)
+            return (u, w, b), lambda units_bar: (np.zeros(()), self._packed(*units_bar))
+        u, w, b, rate, shift = self.split(theta)
+        v, gate_pullback = _gated(u, rate * t + shift)
 
         def pullback(units_bar: Units) -> tuple[Array, Array]:
-            theta_bar = np.empty(self.m, dtype=np.result_type(*units_bar))
-            u_bar, w_bar, b_bar, *gate_bar = self.split(theta_bar)
-            u_bar[...], w_bar[...], b_bar[...], g_bar = units_bar
-            if not self.gated:
-                return np.zeros(()), theta_bar
-            (rate, _), (rate_bar, shift_bar) = gate, gate_bar
-            shift_bar[...] = g_bar * g * (1.0 - g)  # g = σ(rate t + shift), σ′ = g (1 − g)
-            rate_bar[...] = shift_bar * t
-            return rate @ shift_bar, theta_bar
+            v_bar, w_bar, b_bar = units_bar
+            u_bar, q_bar = gate_pullback(v_bar)  # q = rate t + shift
+            return rate @ q_bar, self._packed(u_bar, w_bar, b_bar, q_bar * t, q_bar)
 
-        return (u, w, b, g), pullback
+        return (v, w, b), pullback
+
+    def _packed(self, *blocks: Array) -> Array:
+        """θ of these views: the inverse of `split`."""
+        theta = np.empty(self.m, dtype=np.result_type(*blocks))
+        for view, block in zip(self.split(theta), blocks, strict=True):
+            view[...] = block
+        return theta
 
     def units_jvp(self, t: Scalar, theta: Array, dt: Scalar, dtheta: Array) -> Units:
         du, dw, db, *dgate = self.split(dtheta)
         if not self.gated:
-            return du, dw, db, np.zeros(self.width)
-        (rate, shift), (drate, dshift) = self.split(theta)[3:], dgate
-        g = _gate(rate, shift, t)
-        return du, dw, db, g * (1.0 - g) * (drate * t + rate * dt + dshift)
-
-
-def _gate(rate: Array, shift: Array, t: Scalar) -> Array:
-    return SIGMOID.value(rate * t + shift)
+            return du, dw, db
+        u, _, _, rate, shift = self.split(theta)
+        dq = dgate[0] * t + rate * dt + dgate[1]
+        return _gated_jvp(u, rate * t + shift, du, dq), dw, db
 
 
 class HyperPlanar(_Planar):
     """A continuous planar flow whose units move: u, w, b and gates at time t are the output of a network of t.
 
-        x = tanh(α t + β),    (u, w, b, q) = x C + D,    g = sigmoid(q)
+        x = tanh(α t + β),    (u, w, b, q) = x C + D,    ż = Σ_k sigmoid(q_k) h(w_k·z + b_k) u_k
 
     Parameters
     ----------
@@ -441,13 +458,13 @@ class HyperPlanar(_Planar):
         return f"HyperPlanar({self.n}, {self.width}, {self.hidden})"
 
     def split(self, theta: Array) -> tuple[Array, Array, Array, Array]:
-        """Views α (H,), β (H,), C (H, K(2n+2)), D (K(2n+2),), in this order; the outputs are unit after unit."""
+        """Views α (H,), β (H,), C (H, K(2n+2)), D (K(2n+2),), in this order."""
         H = self.hidden
         C_end = (2 + self.outputs) * H
         return theta[:H], theta[H : 2 * H], theta[2 * H : C_end].reshape(H, self.outputs), theta[C_end:]
 
-    def _of_units(self, out: Array) -> Units:
-        """Views u (K, n), w (K, n), b (K,), q (K,) of the network's output."""
+    def _outputs(self, out: Array) -> tuple[Array, Array, Array, Array]:
+        """Views u (K, n), w (K, n), b (K,), q (K,) of the network's output: unit after unit, each u, w, b, q."""
         block, n = out.reshape(self.width, 2 * self.n + 2), self.n
         return block[:, :n], block[:, n : 2 * n], block[:, 2 * n], block[:, 2 * n + 1]
 
@@ -460,30 +477,30 @@ class HyperPlanar(_Planar):
     def units(self, t: Scalar, theta: Array) -> tuple[Units, Callable[[Units], tuple[Array, Array]]]:
         alpha, beta, C, D = self.split(theta)
         x = np.tanh(alpha * t + beta)
-        u, w, b, q = self._of_units(x @ C + D)
-        g = SIGMOID.value(q)
+        u, w, b, q = self._outputs(x @ C + D)
+        v, gate_pullback = _gated(u, q)
 
         def pullback(units_bar: Units) -> tuple[Array, Array]:
             theta_bar = np.empty(self.m, dtype=np.result_type(x, *units_bar))
             alpha_bar, beta_bar, C_bar, D_bar = self.split(theta_bar)
-            *of_unit, g_bar = units_bar
-            for view, block in zip(self._of_units(D_bar), (*of_unit, g_bar * g * (1.0 - g)), strict=True):
-                view[...] = block  # (u, w, b, q) = x C + D:   D̄ = (ū, w̄, b̄, q̄)
-            C_bar[...] = np.outer(x, D_bar)  #                 C̄ = xᵀ D̄
-            beta_bar[...] = (1.0 - x * x) * (C @ D_bar)  #     x = tanh(α t + β)
+            u_bar, w_bar, b_bar, q_bar = self._outputs(D_bar)  # views: D̄ = (ū, w̄, b̄, q̄)
+            v_bar, w_bar[...], b_bar[...] = units_bar
+            u_bar[...], q_bar[...] = gate_pullback(v_bar)
+            C_bar[...] = np.outer(x, D_bar)  # C̄ = xᵀ D̄
+            beta_bar[...] = (1.0 - x * x) * (C @ D_bar)  # x = tanh(α t + β):  β̄ = (1 − x²) ∘ D̄ Cᵀ
             alpha_bar[...] = beta_bar * t
             return alpha @ beta_bar, theta_bar
 
-        return (u, w, b, g), pullback
+        return (v, w, b), pullback
 
     def units_jvp(self, t: Scalar, theta: Array, dt: Scalar, dtheta: Array) -> Units:
         alpha, beta, C, D = self.split(theta)
         dalpha, dbeta, dC, dD = self.split(dtheta)
         x = np.tanh(alpha * t + beta)
         dx = (1.0 - x * x) * (dalpha * t + alpha * dt + dbeta)
-        du, dw, db, dq = self._of_units(dx @ C + x @ dC + dD)
-        g = SIGMOID.value(self._of_units(x @ C + D)[3])
-        return du, dw, db, g * (1.0 - g) * dq
+        u, _, _, q = self._outputs(x @ C + D)
+        du, dw, db, dq = self._outputs(dx @ C + x @ dC + dD)
+        return _gated_jvp(u, q, du, dq), dw, db
 
 
 def _unit_scale(n: int, width: int, others: int) -> Array:
