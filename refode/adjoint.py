@@ -32,8 +32,10 @@ class Gradient:
 
     Attributes
     ----------
-    z0 (..., n), theta (m,), times (T,) : gradients in the initial state, the parameters, t0 and every observation time
-    nfev, nvjp : evaluations of f and of its VJP that the gradient took, the forward solve apart
+    z0 (..., n), theta (m,), times (T,) : gradients in the initial state, the parameters, t0 and every observation time;
+        those in the times by the rate f(z_i, t_i) at the states that were returned, whichever the way
+    nfev, nvjp : evaluations of f and of its VJP that the gradient took, the forward solve apart ("forward" takes JVPs,
+        one for each of n + m directions with every f, which are not counted)
     reconstruction_error : distance at which a reverse solve of z ended from z0, relative to the largest observed |z|;
         None where z is not solved back
     invariant_drift : how far a_§1 f + a_§2, which is 0 along an exact adjoint, moved, relative to max |a_§1| |f|;
@@ -59,7 +61,7 @@ def adjoint(
     rtol: float | None = None,
     atol: float | None = None,
     seminorm: bool = False,
-    max_nfev: int = 100_000,
+    max_nfev: int | None = None,
 ) -> Gradient:
     """The gradient of a loss L(z(t_0), ..., z(t_T−1), θ), from its cotangents at the observed states.
 
@@ -71,9 +73,11 @@ def adjoint(
         accepted steps, which needs keep="steps" or "stages"; "forward", sensitivity equations, for few parameters
     dL_dtheta (m,) : ∂L/∂θ where the loss depends on θ directly (weight decay), else None
     solver, rtol, atol : of the further solve of "backsolve" and "forward"; by default those of the trajectory. In
-        "backsolve" the adjoint's atol is scaled by the largest cotangent, so that scaling the loss scales the gradient
+        "backsolve" the adjoint's atol is scaled by the largest cotangent, so that scaling the loss scales the gradient.
+        An implicit solver knows no Jacobian of the adjoint's system and differences it, 2 B n + 1 + m evaluations each
+        time: for many parameters name an explicit one here, whatever solved z
     seminorm : leave a_§2 and a_§3, on which nothing depends, out of the error control of "backsolve"
-    max_nfev : bound on the evaluations of the further solve
+    max_nfev : bound on the evaluations of the further solve, by default that of the trajectory's
 
     Raises TypeError or ValueError for bad input, before any work; SolveError with direction "reverse" if the solve back
     stops. Warns with ReconstructionWarning when it ends far from z0.
@@ -83,7 +87,7 @@ def adjoint(
     way = WAYS[one_of("method", method, WAYS)]
     dL_dz = real_array("dL_dz", dL_dz, traj.z.shape)
     direct = np.zeros(traj.field.m) if dL_dtheta is None else real_array("dL_dtheta", dL_dtheta, (traj.field.m,))
-    task = _task(traj, dL_dz, method, solver, rtol, atol, seminorm, count("max_nfev", max_nfev))
+    task = _task(traj, dL_dz, method, solver, rtol, atol, seminorm, max_nfev)
     sweep = way(task)
     _warn_if_lost(sweep, task)
     f = np.array([traj.field(z, t, traj.theta) for z, t in zip(traj.z, traj.times, strict=True)])
@@ -101,7 +105,7 @@ def adjoint(
 
 
 def _task(
-    traj: Trajectory, dL_dz: Array, method: str, solver: Any, rtol: Any, atol: Any, seminorm: bool, max_nfev: int
+    traj: Trajectory, dL_dz: Array, method: str, solver: Any, rtol: Any, atol: Any, seminorm: bool, max_nfev: Any
 ) -> Task:
     if method == "discrete" and not (solver is None and rtol is None and atol is None):
         raise ValueError('method "discrete" solves nothing: it takes no solver, rtol or atol')
@@ -117,7 +121,7 @@ def _task(
         solver=further,
         rtol=traj.rtol if rtol is None else tolerance("rtol", rtol, LEAST_RTOL),
         atol=traj.atol if atol is None else tolerance("atol", atol, np.finfo(float).tiny),
-        max_nfev=max_nfev,
+        max_nfev=traj.max_nfev if max_nfev is None else count("max_nfev", max_nfev),
         seminorm=bool(seminorm),
         # A first step chosen for t0 means nothing at t1, and may be longer than an interval.
         options={k: v for k, v in traj.options.items() if k in known and k != "first_step"},

@@ -23,7 +23,7 @@ def real_array(name: str, value: Any, shape: tuple[int | str, ...] | None = None
         raise TypeError(f"{name} must be a rectangular array of real numbers: {error}") from None
     if raw.dtype.kind not in "iuf":
         raise TypeError(f"{name} must hold real numbers, got dtype {raw.dtype}")
-    array = np.array(raw, dtype=np.float64)
+    array = np.array(raw, dtype=np.float64, order="C")
     if shape is not None and not _fits(array.shape, shape):
         wanted = ", ".join(str(length) for length in shape) + ("," if len(shape) == 1 else "")
         raise ValueError(f"{name} must have shape ({wanted}), got {array.shape}")

@@ -167,7 +167,8 @@ class Augmented:
     """A field on (z, e), data z and `extra` more dimensions e that start at zero (Dupont et al. 2019, ANODE).
 
     The wrapped field has dimension n = n_data + extra. `lift` puts data into its state space, `project` reads it back;
-    each is the other's transpose, so `lift` also turns a cotangent of the projection into one of the state.
+    each is the other's transpose, so `lift` also turns a cotangent of the projection into one of the state. It carries
+    no density: the data's would be one on a surface in the state space.
     """
 
     def __init__(self, field: VectorField, extra: int) -> None:

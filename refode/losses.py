@@ -31,7 +31,8 @@ class InitialState(Protocol):
 class SquaredError:
     """L = ½ Σ w (z(t_i) − y_i)², with dL/dz(t_i) = w (z(t_i) − y_i).
 
-    data (T, ..., n), in the units of z; weights w broadcast to the same shape, 0 where nothing was observed.
+    data (T, ..., n), in the units of z; weights w broadcast to the same shape, 0 where nothing was observed (and any
+    finite number stands in data).
     """
 
     def __init__(self, data: Any, weights: Any = 1.0) -> None:

@@ -27,7 +27,7 @@ class Trajectory:
     field, theta (m,) : what was solved
     times (T,), z (T, ..., n) : the observation times, times[0] = t0, and the states there
     nfev, njev, n_steps : evaluations of f and of its Jacobian, accepted steps
-    method, rtol, atol, options : of the solver; `method` is the OdeSolver class
+    method, rtol, atol, max_nfev, options : of the solver; `method` is the OdeSolver class
     step_times (N + 1,), step_z (N + 1, ..., n) : the accepted steps ("steps", "stages"), else None
     stages (N, S, ..., n) : the S slopes that each of them weighs ("stages"), else None
     sol : SciPy's dense output, of flat states ("dense"), else None; `trajectory(t)` evaluates it
@@ -43,6 +43,7 @@ class Trajectory:
     method: type[OdeSolver]
     rtol: float
     atol: float
+    max_nfev: int
     options: dict[str, Any]
     step_times: Array | None = None
     step_z: Array | None = None
@@ -80,7 +81,7 @@ def solve(
     field : a vector field (`refode.fields` says what that is)
     z0 (..., n), theta (m,) : real and finite; the leading axes of z0 are a batch, solved together under one step size
     times (T,) : strictly monotone, either way; times[0] is t0. More of them cost no evaluations: the solver's
-        interpolant is read (of order 4 for RK45; DOP853 spends three evaluations on a step that is read)
+        interpolant is read (of order 4 for RK45; DOP853 spends three evaluations on a step that is read, RK4 one)
     method : "RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA", "Euler", "RK4", or an OdeSolver class. Radau, BDF and
         LSODA get the field's Jacobian. Euler and RK4 take fixed steps: they need the option `step`
     rtol, atol : relative and absolute tolerance of a step; a batch shares them in the root mean square
@@ -146,7 +147,7 @@ def _observe(
             array.setflags(write=False)
     return Trajectory(
         field, theta, times, z, integrator.nfev, integrator.njev, steps.n, integrator.method,
-        integrator.rtol, float(integrator.atol), dict(options), sol=sol, **kept,
+        integrator.rtol, float(integrator.atol), integrator.max_nfev, dict(options), sol=sol, **kept,
     )  # fmt: skip
 
 

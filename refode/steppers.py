@@ -60,15 +60,18 @@ class FixedStep(OdeSolver):  # type: ignore[misc]  # SciPy has no annotations
             raise ValueError(f"step must be positive, got {step}")
         tiny = 1e-12  # so that a step of 0.1 divides 1 into ten steps, not eleven
         self.n_steps = max(1, int(np.ceil(abs(t_bound - t0) / step * (1 - tiny))))
-        self.t_grid = np.linspace(t0, t_bound, self.n_steps + 1)
-        self.done = 0
+        self.t_start, self.done = t0, 0
         self.K = np.empty((len(self.tableau.b), self.n), dtype=self.y.dtype)
 
     def _step_impl(self) -> tuple[bool, None]:
         self.done += 1
-        self.h, self.y_old = self.t_grid[self.done] - self.t, self.y
+        if self.done < self.n_steps:
+            t_new = self.t_start + (self.t_bound - self.t_start) * self.done / self.n_steps
+        else:
+            t_new = self.t_bound
+        self.h, self.y_old = t_new - self.t, self.y
         self._slopes(0, self.tableau.stages, self.t)
-        self.t = self.t_grid[self.done]
+        self.t = t_new
         self.y = self.y_old + self.h * self.tableau.b[: self.tableau.stages] @ self.K[: self.tableau.stages]
         return True, None
 

@@ -99,7 +99,7 @@ class Blocks:
         largest = float(abs(task.dL_dz[1:]).max(initial=0.0)) or 1.0
         atol = np.full(2 * self.size + 1 + self.m, task.atol)
         atol[self.size :] *= largest
-        if not task.seminorm:
+        if not task.seminorm or self.size == 0:
             return task.rtol, atol
         atol[2 * self.size :] = np.inf
         factor = float(np.sqrt(2 * self.size / len(atol)))
