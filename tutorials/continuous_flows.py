@@ -614,6 +614,10 @@ check("E37", "as printed, at fixed z: differs from -tau by -score.f",
 moving = richardson(lambda t: log_p_at(s(p, t), t), 0.5, 0.05, levels=4)
 check("E37", "corrected: along the path it is -tau", moving, minus_tau, 1e-7)
 # %% [markdown]
+# For a density that is only carried along the first rate is zero: the value
+# travels with the point. The second is zero only where the density is flat
+# in the direction of f.
+#
 # L'Hospital's rule turns the quotient into a quotient of derivatives (D48);
 # it applies, since log |det| and ε both tend to 0 (P38). The |det| in the
 # denominator of D49 comes from differentiating the logarithm. That step is an
