@@ -38,7 +38,7 @@ MODULES = {
     "activations": ["activations", "mlp"],
     "mlp": ["mlp", "fields"],
     "fields": ["fields", "check_field"],
-    "running_cost": ["running_cost", "losses"],
+    "running_cost": ["running_cost", "losses", "divergence"],
     "losses": ["losses"],
     "steppers": ["steppers", "solve", "sensitivities"],
     "integrate": ["integrate", "solve"],
@@ -48,6 +48,11 @@ MODULES = {
     "sensitivities/backsolve": ["sensitivities", "adjoint"],
     "sensitivities/discrete": ["sensitivities", "adjoint"],
     "sensitivities/forward": ["sensitivities", "adjoint"],
+    "divergence": ["divergence"],
+    "mlp_divergence": ["divergence"],
+    "log_density": ["log_density", "flows"],
+    "flows": ["flows"],
+    "planar": ["planar"],
 }
 LIMIT_S = 600  # a mutant that makes the tests run longer than this is caught by the clock
 
@@ -132,7 +137,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=320, help="how many mutants, shared among the modules by size")
     parser.add_argument("--jobs", type=int, default=2, help="how many at a time")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--modules", nargs="+", choices=MODULES, default=list(MODULES))
+    parser.add_argument("--modules", nargs="+", choices=MODULES, default=list(MODULES), metavar="MODULE")
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
     arguments = parser.parse_args()
     everything = {module: mutants_of(module) for module in arguments.modules}
