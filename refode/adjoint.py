@@ -129,9 +129,13 @@ def _task(
 
 
 def _warn_if_lost(sweep: Sweep, task: Task) -> None:
-    """Four of the digits that rtol asked for are gone, or fewer than two are left; fixed steps were asked for none."""
+    """Four of the digits that rtol asked for are gone, or fewer than two are left; fixed steps were asked for none.
+
+    Of the two solves' rtol the looser counts: an error of the forward solve is carried back, not made there.
+    """
     error, fixed = sweep.reconstruction_error, issubclass(task.solver, FixedStep)
-    if error is not None and error > (1e-2 if fixed else min(1e4 * task.rtol, 1e-2)):
+    rtol = max(task.rtol, task.trajectory.rtol)
+    if error is not None and error > (1e-2 if fixed else min(1e4 * rtol, 1e-2)):
         cause, remedy = ("; or the steps are long", "Take shorter ones") if fixed else ("", "Tighten rtol")
         warnings.warn(
             f"the reverse solve ended {error:.2g} (relative) from z0: the field contracts, and what contracts cannot "
