@@ -294,6 +294,15 @@ def test_max_nfev_bounds_the_reverse_solve(method):
         adjoint(trajectory, np.ones((3, 1)), max_nfev=solved - 1)
 
 
+def test_the_bound_of_the_forward_solve_is_that_of_the_reverse_one_unless_another_is_given():
+    trajectory = solve(decay(), [1.0], [1.0], [0.0, 1.0], rtol=1e-3, max_nfev=60)
+    assert trajectory.max_nfev == 60
+    for way in ("backsolve", "forward"):
+        with pytest.raises(SolveError, match="max_nfev = 60 evaluations are spent"):
+            adjoint(trajectory, np.ones((2, 1)), method=way, rtol=1e-9, atol=1e-12)
+        adjoint(trajectory, np.ones((2, 1)), method=way, rtol=1e-9, atol=1e-12, max_nfev=10_000)
+
+
 # ---- Jacobians -------------------------------------------------------------------------------------------------------
 
 
