@@ -56,15 +56,15 @@ class Recipe:
     rate: tuple[float, float] = (1e-2, 1e-4)  # first and last, along a cosine
     clip: float = 1.0  # longest gradient; inf for any
     noise: float = 0.07  # standard deviation of what is added to the data, anew in every iteration
-    steps: tuple[int, int] = (6, 12)  # of RK4 over the span: fewest and most
+    steps: tuple[int, int] | None = (6, 12)  # of RK4 over the span: fewest and most; None: solve as the flow does
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("iterations", "batch"):
             count(name, getattr(self, name))
         count("seed", self.seed, 0)
-        fewest, most = self.steps
-        if not 1 <= count("steps", fewest) <= count("steps", most):
+        fewest, most = (1, 1) if self.steps is None else self.steps
+        if count("steps", fewest) > count("steps", most):
             raise ValueError(f"steps must be the fewest and the most of a range, got {self.steps}")
         first, last = self.rate
         if tolerance("rate", first, 0.0) == 0 or tolerance("rate", last, 0.0) > first:
@@ -164,9 +164,11 @@ def _iterate(
     rng = _generator(state.stream)
     x = data[rng.integers(len(data), size=min(recipe.batch, len(data)))]
     x = x + recipe.noise * rng.normal(size=x.shape)
-    steps = int(rng.integers(recipe.steps[0], recipe.steps[1] + 1))
-    grid = {"method": "RK4", "step": abs(flow.t1 - flow.t0) / steps}
-    found = _gradient(replace(flow, theta=state.theta, options=grid), x, running_cost)
+    trained = flow.with_theta(state.theta)
+    if recipe.steps is not None:
+        steps = int(rng.integers(recipe.steps[0], recipe.steps[1] + 1))
+        trained = replace(trained, options={"method": "RK4", "step": abs(flow.t1 - flow.t0) / steps})
+    found = _gradient(trained, x, running_cost)
     g = -found.theta / len(x)
     g = g * min(1.0, recipe.clip / (float(np.linalg.norm(g)) or 1.0))
     adam, move = state.adam.step(g, recipe.rate_at(state.k))

@@ -165,6 +165,17 @@ def test_three_iterations_by_hand(clip):
     assert len(set(grids)) > 1
 
 
+def test_without_a_grid_the_fit_solves_as_the_flow_does():
+    """One iteration: the first move of Adam is the sign of the gradient, whatever its length; its value says more."""
+    log, recipe = Log(), replace(SHORT, iterations=1, steps=None, noise=0.0, clip=np.inf)
+    flow = small(method="DOP853", rtol=1e-10, atol=1e-12)
+    fit(flow, DATA, recipe, callback=log, show=False)
+    x = DATA[np.random.Generator(np.random.PCG64(0)).integers(40, size=16)]
+    found = flow.likelihood_gradient(x)
+    assert np.isclose(log.last.history[0], found.value / 16, rtol=1e-8)
+    assert np.allclose(log.last.adam.m, -0.1 * found.theta / 16, rtol=1e-6, atol=1e-8)
+
+
 def test_few_points_make_a_small_batch():
     log = Log()
     fit(small(), DATA[:2], replace(SHORT, iterations=2), callback=log, show=False)
