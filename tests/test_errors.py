@@ -33,3 +33,10 @@ def test_the_bound_of_the_forward_solve_is_that_of_the_reverse_one():
 
 def test_arrays_come_out_in_rows_whatever_their_order():
     assert real_array("data", np.asfortranarray(np.ones((3, 2)))).flags.c_contiguous
+
+
+def test_an_empty_batch_has_a_gradient_of_nothing_under_the_seminorm():
+    trajectory = solve(Linear(2), np.empty((0, 2)), [0.0, 1.0, -1.0, 0.0], [0.0, 1.0])
+    gradient = adjoint(trajectory, np.empty((2, 0, 2)), seminorm=True)
+    assert gradient.z0.shape == (0, 2)
+    assert not gradient.theta.any()
