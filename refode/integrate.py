@@ -40,11 +40,17 @@ def solver_class(method: str | type[OdeSolver]) -> type[OdeSolver]:
 
 
 def options_of(method: type[OdeSolver]) -> set[str]:
-    """The names of the options that a method takes: first_step, max_step, step, ..."""
+    """The names of the options that a method takes, by itself or handed on to its base: first_step, step, ..."""
     ours = {"self", "fun", "t0", "y0", "t_bound", "rtol", "atol", "vectorized"}
     ours |= {"jac", "jac_sparsity", "lband", "uband"}  # the Jacobian is the field's to give
-    named = inspect.signature(method.__init__).parameters.values()
-    return {p.name for p in named if p.kind is not p.VAR_KEYWORD and p.name not in ours}
+    named: set[str] = set()
+    for base in method.__mro__[: method.__mro__.index(OdeSolver)]:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base).parameters.values()
+            named |= {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                break
+    return named - ours
 
 
 @dataclass

@@ -81,6 +81,25 @@ def test_the_options_of_each_method():
     assert options_of(Euler) == options_of(RK4) == {"step"}
 
 
+def test_the_options_of_a_subclass_are_its_own_and_those_it_hands_on():
+    class Same(RK45):
+        pass
+
+    class HandsOn(RK45):
+        def __init__(self, *args, own, **options):
+            super().__init__(*args, **options)
+
+    class KeepsBack(Radau):
+        def __init__(self, fun, t0, y0, t_bound, rtol, atol, own, jac=None):
+            super().__init__(fun, t0, y0, t_bound, rtol=rtol, atol=atol, jac=jac)
+
+    assert options_of(Same) == {"max_step", "first_step"}
+    assert options_of(HandsOn) == {"max_step", "first_step", "own"}
+    assert options_of(KeepsBack) == {"own"}
+    steps = solve(decay(), [1.0], [1.0], [0.0, 1.0], method=HandsOn, own=1, max_step=0.01, keep="steps").step_times
+    assert np.diff(steps).max() <= 0.01 * (1 + 1e-12)
+
+
 # ---- accounts --------------------------------------------------------------------------------------------------------
 
 
@@ -105,7 +124,8 @@ def test_several_stretches_have_one_account():
     spent, steps = integrator.nfev, integrator.steps.n
     second = integrator.solve((1.0, 3.0), first.y_end)
     assert integrator.nfev == len(calls) == spent + second.nfev
-    assert integrator.steps.n == steps + len(second.t) or steps < integrator.steps.n
+    assert 0 < steps < integrator.steps.n == len(integrator.steps.t) - 2  # t0 and 1.0 are no ends of steps
+    assert np.size(first.y) == np.size(second.y) == 0  # nothing of a step is kept unless it is asked for
     assert second.y_end[0] == pytest.approx(np.exp(-3.0), rel=1e-5)
     assert integrator.steps.size == pytest.approx(3.0 - integrator.steps.t[-2])
 
@@ -164,6 +184,14 @@ def test_a_solution_that_blows_up_stops_there(method, times):
     assert error.f_norm == pytest.approx(error.z_norm**2, rel=1e-6)
     assert field.calls - 100 <= error.nfev <= field.calls
     assert says_its_numbers(error)
+
+
+@pytest.mark.parametrize("method", ["RK23", "RK45", "DOP853", "Radau", "BDF"])
+def test_the_step_of_an_error_is_a_size_also_where_times_decrease(method):
+    """ż = −z² from z(0) = 1 is 1/(1 + t): gone at t = −1."""
+    error = fails(Counting(lambda z, t: -z * z, lambda z, t: -2 * z), method, [0.0, -2.0])
+    assert error.t == pytest.approx(-1.0, abs=1e-4)
+    assert 0 < error.step < 1e-3
 
 
 @pytest.mark.parametrize("method", ["RK23", "RK45", "DOP853", "Radau", "BDF"])
