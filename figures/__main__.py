@@ -3,9 +3,10 @@
     python -m figures list
     python -m figures adjoint_jumps --size half --format pdf,svg --out slides
     python -m figures all --mono
+    python -m figures rebuild wrong_gradient      (a training or a measurement whose data are kept; minutes)
 
 Exit code 0: all is well; 1: the check of a picture found faults, which are listed; 2: what was asked for doesn't
-exist or can't be written, found out before anything is computed.
+exist or can't be written, found out before anything is computed; 130: interrupted.
 """
 
 import argparse
@@ -13,9 +14,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from tempfile import TemporaryFile
+from time import perf_counter
 
-from ._registry import describe, names
+from ._files import writable
+from ._registry import FOLDER, describe, names
 from ._styles import SIZES, themes
 
 FORMATS = ("pdf", "svg", "png")
@@ -33,12 +35,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if wanted.names == ["list"]:
         _list()
         return 0
-    return _write(chosen, wanted)
+    try:
+        return _rebuild(chosen, wanted.seed) if wanted.names[0] == "rebuild" else _write(chosen, wanted)
+    except KeyboardInterrupt:
+        print("python -m figures: interrupted; what is not finished is not written", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m figures", description="Draw the figures of the note.")
-    parser.add_argument("names", nargs="+", metavar="NAME", help="figures by name, or `all`, or `list`")
+    parser.add_argument(
+        "names", nargs="+", metavar="NAME", help="figures by name, `all`, `list`, or `rebuild` and names"
+    )
     parser.add_argument("--theme", default="light", help=f"colours: {', '.join(themes())} (default: %(default)s)")
     parser.add_argument("--size", default="beamer169", help=f"page: {', '.join(SIZES)} (default: %(default)s)")
     parser.add_argument("--format", default="pdf", help="files: pdf, svg, png, separated by commas (default: pdf)")
@@ -65,27 +73,57 @@ def _checked(wanted: argparse.Namespace) -> list[str]:
         raise ValueError(f"--dpi must be positive, got {wanted.dpi}")
     if wanted.seed < 0:
         raise ValueError(f"--seed must not be negative, got {wanted.seed}")
-    chosen = _chosen(wanted.names, wanted.size)
+    if wanted.names[0] == "rebuild":
+        return _to_rebuild(wanted.names[1:])
+    chosen = _chosen(wanted)
     if chosen:
-        _writable(wanted.out)
+        writable(wanted.out)
     return chosen
 
 
-def _chosen(asked: list[str], size: str) -> list[str]:
-    """Return the figures that are meant; `all` leaves out those that can't be read at this size, and says so."""
-    if asked == ["list"]:
+def _chosen(wanted: argparse.Namespace) -> list[str]:
+    """Return the figures that are meant; `all` leaves out those that can't be drawn as wanted, and says so."""
+    if wanted.names == ["list"]:
         return []
+    for name in wanted.names:
+        _known("figure", name, [*names(), "all", "list", "rebuild"])
+    for word in {"list", "rebuild"} & set(wanted.names):
+        raise ValueError(f"`{word}` comes first" if word == "rebuild" else "`list` stands alone")
+    chosen = []
+    for name in names() if "all" in wanted.names else wanted.names:
+        obstacle = _obstacle(name, wanted)
+        if obstacle and "all" not in wanted.names:
+            raise ValueError(obstacle)
+        if obstacle:
+            print(f"left out: {obstacle}")
+        else:
+            chosen.append(name)
+    return chosen
+
+
+def _obstacle(name: str, wanted: argparse.Namespace) -> str:
+    """Return why a figure can't be drawn at this size or with this seed, or nothing."""
+    about = describe(name)
+    if wanted.size not in about.sizes:
+        return f"{name} can't be read at size {wanted.size}; its sizes: {', '.join(about.sizes)}"
+    if about.kept and not wanted.fast:
+        from . import _kept  # NumPy is needed from here on
+
+        return _kept.missing(name, wanted.seed)
+    return ""
+
+
+def _to_rebuild(asked: list[str]) -> list[str]:
+    """Return the figures whose data are to be made anew; ValueError or OSError if they are not kept, or can't be."""
+    known = [name for name in names() if describe(name).kept]
+    if not asked:
+        raise ValueError(f"rebuild what? kept are the data of {', '.join(known) or 'no figure'}")
     for name in asked:
-        _known("figure", name, [*names(), "all", "list"])
-    if "list" in asked:
-        raise ValueError("`list` stands alone")
-    legible = {name: size in describe(name).sizes for name in (names() if "all" in asked else asked)}
-    for name in (name for name, fits in legible.items() if not fits):
-        remark = f"{name} can't be read at size {size}; its sizes: {', '.join(describe(name).sizes)}"
-        if "all" not in asked:
-            raise ValueError(remark)
-        print(f"left out: {remark}")
-    return [name for name, fits in legible.items() if fits]
+        _known("figure", name, names())
+        if name not in known:
+            raise ValueError(f"the data of {name} are not kept; kept are those of {', '.join(known) or 'no figure'}")
+    writable(FOLDER / "kept")
+    return asked
 
 
 def _known(kind: str, got: str, known: Iterable[str]) -> None:
@@ -95,18 +133,24 @@ def _known(kind: str, got: str, known: Iterable[str]) -> None:
         raise ValueError(f"unknown {kind} {got!a}; nearest is {nearest[0]!r}, known are {', '.join(known)}")
 
 
-def _writable(folder: Path) -> None:
-    """Make the folder if need be, and try it: OSError if nothing can be written there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryFile(dir=folder):
-        pass
-
-
 def _list() -> None:
     for name in names():
         about = describe(name)
         print(f"{name:20} {about.claim}")
-        print(f"{'':20} {' '.join(about.note_ids)}  {about.cost_s:g} s  {', '.join(about.sizes)}")
+        kept = f", kept ({about.kept})" if about.kept else ""
+        print(f"{'':20} {' '.join(about.note_ids)}  {about.cost_s:g} s{kept}  {', '.join(about.sizes)}")
+
+
+def _rebuild(chosen: list[str], seed: int) -> int:
+    """Compute and keep the data of figures, saying how long each takes."""
+    from ._kept import rebuild
+
+    for name in chosen:
+        about, start = describe(name), perf_counter()
+        print(f"rebuilding {name} ({about.kept}, about {about.cost_s:g} s)", flush=True)
+        path = rebuild(name, seed)
+        print(f"kept {path.name}  {path.stat().st_size / 1000:.0f} kB  {perf_counter() - start:.1f} s", flush=True)
+    return 0
 
 
 def _write(chosen: list[str], wanted: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The data of figures that take long, kept between runs; a figure that is computed in seconds is computed.
+"""Where the data of a figure come from: kept in the package, cached between runs if they take long, or computed.
 
 An entry is good for one figure, seed and version (full or fast), for the sources that made it (refode, what the figures
 share, and the figure's own module) and for the versions of NumPy and SciPy. When one of them changes, it is replaced.
@@ -14,35 +14,38 @@ import scipy
 
 import refode
 
-from ._registry import FOLDER, describe, load
+from ._files import replacing
+from ._kept import computed, kept
+from ._registry import FOLDER, describe
 
-LONG = 5.0  # seconds above which data are kept
+LONG = 5.0  # seconds above which data are cached
 
 
 def data(name: str, seed: int, fast: bool) -> dict:
-    """Return `data(seed, fast)` of the figure `name`, from an earlier run if it took long and nothing has changed."""
-    if describe(name).cost_s <= LONG:
-        return load(name).data(seed=seed, fast=fast)
+    """Return `data(seed, fast)` of the figure `name`: kept, or cached if it takes long, or computed."""
+    about = describe(name)
+    if about.kept and not fast:
+        return kept(name, seed)
+    if about.cost_s <= LONG or about.kept:  # the fast version of what is kept is quick
+        return computed(name, seed, fast)
     entry = f"{name}-{seed}-{'fast' if fast else 'full'}-"
     path = folder() / f"{entry}{_digest(name)}.npz"
     if path.exists():
-        with np.load(path, allow_pickle=False) as kept:
-            return {key: kept[key][()] for key in kept.files}
-    computed = load(name).data(seed=seed, fast=fast)
+        with np.load(path, allow_pickle=False) as entries:
+            return {key: entries[key][()] for key in entries.files}
+    fresh = computed(name, seed, fast)
     with suppress(OSError):  # a cache that can't be written costs time, not the figure
-        _keep(path, entry, computed)
-    return computed
+        _replace(path, entry, fresh)
+    return fresh
 
 
-def _keep(path: Path, entry: str, computed: dict) -> None:
-    """Put `computed` in the place of whatever stands there for the same figure, seed and version."""
+def _replace(path: Path, entry: str, fresh: dict) -> None:
+    """Put `fresh` in the place of whatever stands there for the same figure, seed and version."""
     folder().mkdir(parents=True, exist_ok=True)
     for old in folder().glob(f"{entry}*.npz"):
         old.unlink()
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as file:
-        np.savez(file, **computed)
-    part.replace(path)
+    with replacing(path) as file:
+        np.savez(file, **fresh)
 
 
 def folder() -> Path:

@@ -1,31 +1,23 @@
 """From a figure to files: the page has exactly the size asked for, the bytes can be made again, and each picture
 carries its claim, its text for those who can't see it, and the command that made it.
-
-A file appears under its name only when it is complete: it is written beside it and then moved over it.
 """
 
 import json
-import os
-import platform
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from types import ModuleType
-from typing import BinaryIO
 
 import matplotlib
 import matplotlib.pyplot as plt
-import numpy as np
-import scipy
 from matplotlib import rc_context, rcParams
 from matplotlib.figure import Figure
 
-import refode
-
+from . import _kept
 from ._cache import data as cached_data
+from ._files import replacing
 from ._lint import lint
 from ._registry import Description, describe, load
 from ._styles import style
@@ -82,10 +74,16 @@ def write(
         warnings.simplefilter("always")
         figure = draw(load(name), data, title=request.title)
         faults = [*lint(figure, about.alt), *(f"warning: {warning.message}" for warning in caught)]
+        origin = ""
+        if about.kept and not request.fast:
+            origin = f"  kept {about.kept}; anew: {_kept.command(name, request.seed)}"
+            if not _kept.is_current(name, request.seed):
+                faults.append(f"the kept data are not of this version of {name}; {_kept.command(name, request.seed)}")
         width, height = figure.get_size_inches() * 2.54
         for path in save(figure, out / request.stem(name), formats, about, request):
             verdict = f"lint: {len(faults)} faults" if faults else "lint ok"
-            say(f"wrote {path.name}  {width:.1f} x {height:.1f} cm  {perf_counter() - start:.1f} s  {verdict}")
+            say(f"wrote {path.name}  {width:.1f} x {height:.1f} cm  {perf_counter() - start:.1f} s  {verdict}{origin}")
+            origin = ""  # said once
             start = perf_counter()
         plt.close(figure)
     for fault in faults:
@@ -112,10 +110,10 @@ def save(figure: Figure, stem: Path, formats: Iterable[str], about: Description,
     dpi = request.dpi or rcParams["savefig.dpi"]
     for kind in formats:
         path = stem.with_name(f"{stem.name}.{kind}")
-        with _replacing(path) as file, rc_context({"savefig.bbox": "standard"}):
+        with replacing(path) as file, rc_context({"savefig.bbox": "standard"}):
             figure.savefig(file, format=kind, dpi=dpi, metadata=_metadata(kind, about, request))
         yield path
-    with _replacing(stem.with_name(f"{stem.name}.json")) as file:
+    with replacing(stem.with_name(f"{stem.name}.json")) as file:
         text = json.dumps(_sidecar(about, request), indent=2, ensure_ascii=False)
         file.write(f"{text}\n".encode())
 
@@ -130,7 +128,7 @@ def _metadata(kind: str, about: Description, request: Request) -> dict:
 
 
 def _sidecar(about: Description, request: Request) -> dict:
-    versions = {module.__name__: module.__version__ for module in (refode, np, scipy, matplotlib)}
+    kept = {"kept": _kept.made_by(about.name, request.seed)} if about.kept and not request.fast else {}
     return {
         "name": about.name,
         "claim": about.claim,
@@ -139,17 +137,6 @@ def _sidecar(about: Description, request: Request) -> dict:
         "note_ids": about.note_ids,
         "command": request.command(about.name),
         "seed": request.seed,
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": {**_kept.versions(), "matplotlib": matplotlib.__version__},
+        **kept,
     }
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file beside `path` and move it there once it is whole; whatever fails leaves no trace."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """Which figures there are, and what each says of itself, found without importing any of them.
 
 A figure is a module of this package whose name does not begin with an underscore. Its CLAIM, CAPTION, ALT,
-NOTE_IDS, COST_S and SIZES are literals, so they are read from the source: `python -m figures list` starts no
-NumPy and solves nothing.
+NOTE_IDS, COST_S and SIZES, and KEPT if it has one, are literals, so they are read from the source: `python -m figures
+list` starts no NumPy and solves nothing.
 """
 
 import ast
@@ -12,11 +12,15 @@ from pathlib import Path
 from types import ModuleType
 
 FOLDER = Path(__file__).parent
+WHY_KEPT = ("training", "measurement")
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a figure says of itself: its name and the six literals of its module."""
+    """What a figure says of itself: its name, the six literals of its module, and a seventh that most go without.
+
+    `kept` says why the data are kept: they are a "training" or a "measurement".
+    """
 
     name: str
     claim: str
@@ -25,6 +29,7 @@ class Description:
     note_ids: tuple[str, ...]
     cost_s: float
     sizes: tuple[str, ...]
+    kept: str | None = None
 
 
 def names() -> list[str]:
@@ -39,7 +44,9 @@ def describe(name: str) -> Description:
     missing = [key for key in wanted if key not in found]
     if missing:
         raise ValueError(f"figure {name} does not define {', '.join(missing)} as literals")
-    return Description(name, *(found[key] for key in wanted))
+    if found.get("KEPT") not in (None, *WHY_KEPT):
+        raise ValueError(f"KEPT of figure {name} must be one of {', '.join(WHY_KEPT)}, got {found['KEPT']!r}")
+    return Description(name, *(found[key] for key in wanted), found.get("KEPT"))
 
 
 def load(name: str) -> ModuleType:

@@ -26,3 +26,11 @@ def data():
     from figures._registry import load
 
     return cache(lambda name: load(name).data(seed=0, fast=True))
+
+
+@pytest.fixture(scope="session")
+def kept():
+    """The full data of a figure whose data are kept, by its name, for seed 0."""
+    from figures._kept import kept
+
+    return cache(kept)
