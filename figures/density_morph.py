@@ -45,14 +45,15 @@ def density(x: np.ndarray, t: float) -> np.ndarray:
 
 
 def data(seed: int = 0, fast: bool = False) -> dict:
-    """Return p_t (6, side, side) on a grid x, y, its mass, and mesh (6, k, k, 2) and particles (6, count, 2) moved."""
+    """Return p_t (6, side, side) on a grid x, y, its mass, and a mesh's lines (6, 14, 49, 2) and particles moved."""
     start = BASE.rvs(100, seed)
     x, y = (np.linspace(-half, half, round((80 if fast else 160) * half / HALF[0]) + 1) for half in HALF)
     grid = np.stack(np.meshgrid(x, y), axis=-1)
     p = np.array([density(grid, t) for t in FRAMES])
     cell = (x[1] - x[0]) * (y[1] - y[0])
-    corners = np.arange(-3, 4) * MESH
-    mesh = np.stack(np.meshgrid(corners, corners), axis=-1)
+    across, along = np.arange(-3, 4) * MESH, np.linspace(-3, 3, 49) * MESH
+    rows = np.stack(np.meshgrid(along, across), axis=-1)
+    mesh = np.concatenate([rows, rows[..., ::-1]])  # and columns
     mass = p.sum(axis=(1, 2)) * cell  # the trapezoidal rule: p vanishes at the edges
     return {
         "t": FRAMES,
@@ -92,9 +93,8 @@ def draw(data: dict | None = None, *, fig: FigureBase | None = None) -> FigureBa
 def _draw_frame(ax: Axes, data: dict, i: int) -> None:
     shade = {"cmap": _shade(), "vmin": 0, "vmax": data["density"].max(), "shading": "gouraud", "rasterized": True}
     ax.pcolormesh(data["x"], data["y"], data["density"][i], **shade)
-    mesh = data["mesh"][i]
     thin = {"colors": colour("muted"), "linewidths": 0.4 * rcParams["lines.linewidth"]}
-    ax.add_collection(LineCollection([*mesh, *mesh.swapaxes(0, 1)], **thin), autolim=False)
+    ax.add_collection(LineCollection(data["mesh"][i], **thin), autolim=False)
     dot = points("data") | {"markersize": 0.45 * rcParams["lines.markersize"]}
     ax.plot(*data["particles_at"][i].T, **dot, markeredgewidth=0.4 * rcParams["lines.markeredgewidth"])
     foot = -B * W / (W @ W)  # of the perpendicular from 0 to the line

@@ -51,6 +51,6 @@ def test_D55_the_mesh_and_the_particles_follow_the_ode(data):
     for name in ("mesh", "particles_at"):
         path = solve(ContinuousPlanar(2), drawn[name][0], THETA, drawn["t"], method="DOP853", rtol=TOL, atol=TOL).z
         assert drawn[name] == pytest.approx(path, abs=TOL * GROWTH)
-    assert np.diff(drawn["mesh"][0, 0, :, 0]) == pytest.approx(MESH)
+    assert np.diff(drawn["mesh"][0, :7, 0, 1]) == pytest.approx(MESH)
     moved = np.linalg.norm(drawn["particles_at"][-1] - drawn["particles_at"][0], axis=1)
     assert np.median(moved) > 1  # there is something to see
