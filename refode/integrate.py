@@ -57,7 +57,7 @@ def options_of(method: type[OdeSolver]) -> set[str]:
 class Steps:
     """What the accepted steps of one or more solves leave behind."""
 
-    keep: str = "observations"  # what is recorded: "steps" adds times and states, "stages" the slopes too
+    keep: str = "observations"  # for which nothing is recorded; for all else times and states, for "stages" slopes
     slopes: int = 0  # how many of a step's, the first ones, "stages" records
     t: list[float] = field(default_factory=list)
     y: list[Array] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Steps:
 
     def start(self, t: float, y: Array) -> None:
         self.last_t, self.last_y = t, y
-        if self.keep in ("steps", "stages"):
+        if self.keep != "observations":
             self.t.append(t)
             self.y.append(y)
 
@@ -77,7 +77,7 @@ class Steps:
         self.n += 1
         self.size = abs(solver.t - self.last_t)
         self.last_t, self.last_y = solver.t, solver.y
-        if self.keep in ("steps", "stages"):
+        if self.keep != "observations":
             self.t.append(solver.t)
             self.y.append(solver.y.copy())
         if self.keep == "stages":

@@ -28,7 +28,7 @@ class Trajectory:
     times (T,), z (T, ..., n) : the observation times, times[0] = t0, and the states there
     nfev, njev, n_steps : evaluations of f and of its Jacobian, accepted steps
     method, rtol, atol, max_nfev, options : of the solver; `method` is the OdeSolver class
-    step_times (N + 1,), step_z (N + 1, ..., n) : the accepted steps ("steps", "stages"), else None
+    step_times (N + 1,), step_z (N + 1, ..., n) : the accepted steps (all but "observations"), else None
     stages (N, S, ..., n) : the S slopes that each of them weighs ("stages"), else None
     sol : SciPy's dense output, of flat states ("dense"), else None; `trajectory(t)` evaluates it
     """
@@ -85,7 +85,7 @@ def solve(
     method : "RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA", "Euler", "RK4", or an OdeSolver class. Radau, BDF and
         LSODA get the field's Jacobian. Euler and RK4 take fixed steps: they need the option `step`
     rtol, atol : relative and absolute tolerance of a step; a batch shares them in the root mean square
-    keep : "observations"; or also the accepted "steps", or with them their "stages"; or "dense" output, for
+    keep : "observations"; or also the accepted "steps", or with them their "stages"; or with them "dense" output, for
         trajectory(t)
     max_nfev : bound on the evaluations of f
     options : of the method, as in `solve_ivp`: first_step, max_step, step
