@@ -32,11 +32,13 @@ class SquaredError:
     """L = ½ Σ w (z(t_i) − y_i)², with dL/dz(t_i) = w (z(t_i) − y_i).
 
     data (T, ..., n), in the units of z; weights w broadcast to the same shape, 0 where nothing was observed (and any
-    finite number stands in data).
+    finite number stands in data). A boolean array is a mask, True where something was.
     """
 
     def __init__(self, data: Any, weights: Any = 1.0) -> None:
         self.data = real_array("data", data)
+        if isinstance(weights, np.ndarray) and weights.dtype == bool:
+            weights = weights.astype(float)
         self.weights = _like_data("weights", weights, self.data)
 
     def __call__(self, trajectory: Trajectory) -> tuple[float, Array]:

@@ -84,6 +84,9 @@ def test_weights_and_sigma_broadcast(shape, seed):
     value, dL_dz = SquaredError(y, np.where(unseen, 0.0, 1.0))(seen(z))
     assert not dL_dz[unseen].any()
     assert np.array_equal(dL_dz[~unseen], (z - y)[~unseen])
+    masked, masked_dL_dz = SquaredError(y, ~unseen)(seen(z))
+    assert masked == value
+    assert np.array_equal(masked_dL_dz, dL_dz)
 
 
 def test_a_loss_keeps_its_own_data():
@@ -358,7 +361,7 @@ LOSS = SquaredError(TARGET)
         (
             {"method": "discret"},
             ValueError,
-            "method must be one of backsolve, discrete, forward; got 'discret'; did you mean 'discrete'?",
+            "method must be one of backsolve, checkpointed, interpolating, quadrature, discrete, forward; got 'discret'; did you mean 'discrete'?",
         ),
         ({"solver": "RK54"}, ValueError, None),
         ({"keep": "observations"}, ValueError, None),
