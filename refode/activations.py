@@ -7,6 +7,7 @@ them accept complex u (no |x|, no `logaddexp`), which makes complex step through
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,13 @@ class Activation:
     value: Callable[[Array], Array]  # u      -> y = σ(u)
     slope: Callable[[Array, Array], Array]  # u, y -> σ′(u)
     curvature: Callable[[Array, Array], Array]  # u, y -> σ″(u)
+    of_value: bool = False  # whether y alone gives the derivatives, so that u need not be kept
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Ours are pickled and copied by their names, since their functions have none."""
+        if ACTIVATIONS.get(self.name) is self:
+            return activation, (self.name,)
+        return Activation, (self.name, self.value, self.slope, self.curvature)
 
 
 def _sigmoid(u: Array) -> Array:
@@ -39,6 +47,7 @@ TANH = Activation(
     value=np.tanh,
     slope=lambda u, y: 1.0 - y * y,  # σ′ = 1 − y²
     curvature=lambda u, y: -2.0 * y * (1.0 - y * y),  # σ″ = −2 y σ′
+    of_value=True,
 )
 SOFTPLUS = Activation(
     "softplus",
@@ -57,6 +66,7 @@ SIGMOID = Activation(
     value=_sigmoid,
     slope=lambda u, y: y * (1.0 - y),  # σ′ = y (1 − y)
     curvature=lambda u, y: y * (1.0 - y) * (1.0 - 2.0 * y),  # σ″ = σ′ (1 − 2y)
+    of_value=True,
 )
 IDENTITY = Activation(
     "identity",

@@ -1,5 +1,8 @@
 """σ, σ′ and σ″ against formulas of somebody else and against complex step."""
 
+import pickle
+from copy import deepcopy
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,6 +27,18 @@ arguments = st.floats(-30, 30, allow_subnormal=False)
 def derivatives(sigma, u):
     y = sigma.value(u)
     return y, sigma.slope(u, y), sigma.curvature(u, y)
+
+
+@every
+def test_a_copy_is_the_activation_itself(sigma):
+    assert pickle.loads(pickle.dumps(sigma)) is sigma
+    assert deepcopy(sigma) is sigma
+
+
+def test_one_of_your_own_is_copied_by_its_functions():
+    own = Activation("tanh", np.sin, np.cos, np.tan)  # the name of ours, and functions that have names
+    assert pickle.loads(pickle.dumps(own)) == deepcopy(own) == own
+    assert deepcopy(own) is not own
 
 
 def test_every_activation_has_a_formula_here():
