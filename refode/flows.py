@@ -64,7 +64,7 @@ class LikelihoodGradient(NamedTuple):
     theta: Array  # (m,)
     t0: float
     t1: float
-    cost: float = 0.0  # Σ_i |∫ c dt| along the path of x_i
+    cost: float = 0.0  # Σ_i ∫ c |dt| along the path of x_i: positive if c is, whichever way time runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,8 @@ class ContinuousFlow:
     field, theta (m,) : the vector field, and its parameters
     base : a density with logpdf, rvs and score; N(0, I) if None
     t0, t1 : the base stands at t0, the data at t1
-    options : of `solve`: method, rtol, atol, step, ...
+    options : of `solve`: method, rtol, atol, max_nfev, and those of the method (step, max_step, ...); what is kept of a
+        solve is not theirs to say
 
     Raises TypeError or ValueError for bad input, a base that lacks a method or returns the wrong shape among it.
     Note: §3.3, D55-D58, P43-P45, E41, E44.
@@ -96,8 +97,13 @@ class ContinuousFlow:
             raise ValueError(f"t0 and t1 must differ, got {self.t0} for both")
         object.__setattr__(self, "theta", real_array("theta", self.theta, (self.field.m,)))
         object.__setattr__(self, "options", MappingProxyType({"rtol": 1e-7, "atol": 1e-9} | dict(self.options)))
+        _check_options(self)
         object.__setattr__(self, "base", StandardNormal(self.n) if self.base is None else self.base)
         _check_base(self.base, self.n)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied as made: a view of the options cannot be, a dict can."""
+        return type(self), (self.field, self.theta, self.base, self.t0, self.t1, dict(self.options))
 
     @property
     def n(self) -> int:
@@ -143,7 +149,7 @@ class ContinuousFlow:
         method: str = "backsolve",
         running_cost: RunningCost | None = None,
     ) -> LikelihoodGradient:
-        """Σ log p(x_i), less Σ |∫ c dt| if there is a running cost, and its gradients by the adjoint on (z, Δ).
+        """Σ log p(x_i), less Σ ∫ c |dt| if there is a running cost, and its gradients by the adjoint on (z, Δ).
 
         method is any way that `adjoint` has. Note: D59-D63, E48.
         """
@@ -175,6 +181,16 @@ class ContinuousFlow:
         """This flow with the parameters and span of a saved one. ValueError for a damaged or foreign file."""
         arrays = load_arrays(path, "refode.ContinuousFlow", {"theta": (self.field.m,), "span": (2,)})
         return replace(self, theta=arrays["theta"], t0=float(arrays["span"][0]), t1=float(arrays["span"][1]))
+
+
+def _check_options(flow: ContinuousFlow) -> None:
+    """Refuse what no solve of this flow would take, by starting one of nothing: f is not evaluated."""
+    given = [name for name in ("field", "z0", "theta", "times", "keep") if name in flow.options]
+    if given:
+        raise ValueError(f"options must be those of a solver, got {', '.join(given)}, which the flow gives to solve")
+    start = solve(flow.field, np.zeros(flow.n), flow.theta, [flow.t0], **flow.options)
+    tolerances = {"rtol": start.rtol, "atol": start.atol}
+    start.method(lambda t, y: 0.0 * y, flow.t0, np.zeros(1), flow.t1, **tolerances, **start.options)  # step, max_step
 
 
 def _check_base(base: Any, n: int) -> None:

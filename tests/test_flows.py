@@ -1,5 +1,7 @@
 """A density made by a flow: its values, its samples, its gradients by independent routes, and what it refuses."""
 
+import pickle
+from copy import deepcopy
 from dataclasses import FrozenInstanceError
 from itertools import product
 
@@ -15,6 +17,7 @@ from refode import MLP, KineticEnergy, Linear, Pendulum
 from refode.finite_difference import complex_solve, complex_step, richardson
 from refode.flows import ContinuousFlow, StandardNormal, forward_system, reverse_kl
 from refode.log_density import WithLogDensity
+from refode.planar import ContinuousPlanar
 from refode.running_cost import FrobeniusNorm, OfLeading, WeightedSum, WithRunningCost
 from refode.testing import mlps
 
@@ -223,7 +226,7 @@ def test_a_running_cost_is_taken_off_whichever_way_time_runs(t0, t1, method):
     cost = WeightedSum((0.3, KineticEnergy(field)), (0.2, FrobeniusNorm(field)))
     got, plain = flow.likelihood_gradient(x, method=method, running_cost=cost), flow.likelihood_gradient(x)
     assert_gradient(got, reference(flow, x, cost))
-    assert got.cost > 0.1
+    assert got.cost > 0.1  # ∫ c |dt|, of a positive c
     assert plain.cost == 0.0
     assert np.isclose(got.value, plain.value, rtol=SOLVED)
     assert np.isclose(got.value - got.cost, log_p(flow, x, flow.theta, t0, t1, cost), rtol=SOLVED)
@@ -478,6 +481,58 @@ def test_a_flow_is_immutable():
     other = flow.with_theta(theta)
     assert (flow.theta[0], other.theta[0]) == (0.0, 1.0)
     assert (other.options, other.t1, other.base, other.field) == (flow.options, flow.t1, flow.base, flow.field)
+
+
+def pickled(x):
+    return pickle.loads(pickle.dumps(x))
+
+
+@pytest.mark.parametrize("copied", [pickled, deepcopy])
+@pytest.mark.parametrize("field", [MLP([2, 3, 2], "softplus"), ContinuousPlanar(2, 3), Pendulum()], ids=repr)
+def test_a_copy_is_the_same_flow(copied, field):
+    theta = np.random.default_rng(0).normal(size=field.m)
+    flow = ContinuousFlow(field, theta, correlated(2), 0.1, -0.4, {"method": "RK4", "step": 0.1})
+    other, x = copied(flow), np.ones((3, 2))
+    assert other is not flow
+    assert np.array_equal(other.logpdf(x), flow.logpdf(x))
+    assert (other.options, other.t0, other.t1, repr(other.base.cov)) == (
+        flow.options, flow.t0, flow.t1, repr(flow.base.cov),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="read-only"):
+        other.theta[0] = 1.0
+    with pytest.raises(TypeError):
+        other.options["rtol"] = 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"keep": "steps"}, ValueError, "options must be those of a solver, got keep, which the flow gives to solve"),
+        ({"times": [0.0], "z0": [0.0]}, ValueError, "options must be those of a solver, got z0, times, which"),
+        ({"method": "RK54"}, ValueError, "method must be one of .* did you mean"),
+        ({"maxstep": 0.1}, ValueError, "an option of RK45 must be one of first_step, max_step; got 'maxstep'"),
+        ({"step": 0.1}, ValueError, "an option of RK45 must be one of"),
+        ({"method": "RK4"}, ValueError, "RK4 takes fixed steps: give the option step"),
+        ({"method": "RK4", "step": -0.1}, ValueError, "step must be positive, got -0.1"),
+        ({"max_step": 0.0}, ValueError, "max_step` must be positive"),
+        ({"first_step": 2.0}, ValueError, "first_step` exceeds bounds"),
+        ({"rtol": 0.0}, ValueError, "rtol must be at least"),
+        ({"atol": np.nan}, ValueError, "atol must be finite"),
+        ({"max_nfev": 0}, ValueError, "max_nfev must be at least 1"),
+    ],
+)
+def test_options_that_no_solve_would_take_are_refused_at_once(options, error, match):
+    field = Forbidden()
+    field.armed = True
+    with pytest.raises(error, match=match):
+        ContinuousFlow(field, [1.0], options=options)
+
+
+@pytest.mark.parametrize("method", ["RK23", "DOP853", "Radau", "BDF", "LSODA"])
+@pytest.mark.parametrize(("t0", "t1"), [(0.0, 1.0), (1.0, 0.0)])
+def test_options_that_a_solve_takes_are_kept(method, t0, t1):
+    options = {"method": method, "rtol": 1e-4, "atol": 1e-6, "max_step": 0.5, "first_step": 0.1, "max_nfev": 1000}
+    assert ContinuousFlow(MLP([2, 2]), np.ones(MLP([2, 2]).m), t0=t0, t1=t1, options=options).options == options
 
 
 def test_evaluating_twice_gives_the_same_numbers():
