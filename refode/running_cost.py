@@ -58,6 +58,9 @@ class KineticEnergy:
     def __init__(self, field: VectorField) -> None:
         self.field = field
 
+    def __repr__(self) -> str:
+        return f"KineticEnergy({self.field!r})"
+
     def __call__(self, z: Array, t: Scalar, theta: Array) -> Array:
         return np.asarray((self.field(z, t, theta) ** 2).sum(axis=-1))
 
@@ -76,6 +79,9 @@ class FrobeniusNorm:
     def __init__(self, field: VectorField, probes: Any = None) -> None:
         self.field, self.jvp_vjp = field, second_order(field)
         self.probes = None if probes is None else real_array("probes", probes, ("...", field.n))
+
+    def __repr__(self) -> str:
+        return f"FrobeniusNorm({self.field!r}, probes={None if self.probes is None else self.probes.shape})"
 
     def __call__(self, z: Array, t: Scalar, theta: Array) -> Array:
         Jv, _, weight = self._forward(z, t, theta)
@@ -100,6 +106,9 @@ class WeightedSum:
             raise ValueError("WeightedSum needs at least one pair (weight, cost)")
         self.terms = [(float(real_array("weight", weight, ())), cost) for weight, cost in terms]
 
+    def __repr__(self) -> str:
+        return f"WeightedSum({', '.join(map(repr, self.terms))})"
+
     def __call__(self, z: Array, t: Scalar, theta: Array) -> Array:
         return np.asarray(sum(weight * cost(z, t, theta) for weight, cost in self.terms))
 
@@ -112,6 +121,9 @@ class OfLeading:
 
     def __init__(self, cost: RunningCost, n: int) -> None:
         self.cost, self.n = cost, count("n", n)
+
+    def __repr__(self) -> str:
+        return f"OfLeading({self.cost!r}, {self.n})"
 
     def __call__(self, z: Array, t: Scalar, theta: Array) -> Array:
         return self.cost(z[..., : self.n], t, theta)

@@ -8,6 +8,7 @@ on that grid and far below it on a finer one. For the same reason nothing here i
 
 import hashlib
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -49,14 +50,19 @@ class Adam:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a density is fitted by minibatches. Standardise the data first: noise and rates are in its units."""
+    """How a density is fitted by minibatches. Standardise the data first: noise and rates are in its units.
+
+    steps (fewest, most) trains on RK4 grids of that many steps over the span, and of the flow's options uses none:
+    method, tolerances and step are those of the grid. None trains by the flow's own solver and all of its options. The
+    rest of the recipe, the noise on the data too, holds for both; the flow that is returned has its options either way.
+    """
 
     iterations: int = 8600
     batch: int = 256
     rate: tuple[float, float] = (1e-2, 1e-4)  # first and last, along a cosine
     clip: float = 1.0  # longest gradient; inf for any
     noise: float = 0.07  # standard deviation of what is added to the data, anew in every iteration
-    steps: tuple[int, int] | None = (6, 12)  # of RK4 over the span: fewest and most; None: solve as the flow does
+    steps: tuple[int, int] | None = (6, 12)  # of a grid, drawn anew in every iteration
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -123,11 +129,13 @@ def fit(
 
     Parameters
     ----------
+    flow : where the fit starts; its field, base and span stay. Its options solve only if the recipe has no `steps`
     running_cost : a cost of z whose integral along a sample's path is taken off its log-likelihood
     callback : called after every iteration; a true answer ends the fit
     checkpoint : a file to which the state goes every `every` iterations and at the end, atomically. If it exists, the
-        fit goes on from it, and ends with the bits it would have had without the interruption; another recipe or
-        other data are refused
+        fit goes on from it, and ends with the bits it would have had without the interruption. ValueError if it is
+        of another fit: recipe, data, field, base, span or cost differ (by `repr`, or by the class where that has none
+        of its own), or the options where they matter
     show : a line on stderr every `every` iterations
 
     A likelihood that is not finite ends the fit with a line on stderr and the last parameters at which it was; so does
@@ -135,7 +143,7 @@ def fit(
     """
     recipe = recipe or Recipe()
     data, every = _data(data, flow.n), count("every", every)
-    made_by = f"{recipe} for data {hashlib.sha256(data).hexdigest()[:16]}"
+    made_by = _identity(flow, data, recipe, running_cost)
     state = good = _resume(checkpoint, flow, recipe, made_by)
     _keep(checkpoint, made_by, state)  # a file that cannot be written is known now
     begun = time.perf_counter()
@@ -218,28 +226,44 @@ def fit_full_batch(
     return flow.with_theta(best[0][1])
 
 
-def _resume(checkpoint: str | Path | None, flow: ContinuousFlow, recipe: Recipe, made_by: str) -> Progress:
-    """Where the fit begins: at the checkpoint if there is one, of the same recipe and data; else at the flow's θ."""
+def _identity(flow: ContinuousFlow, data: Array, recipe: Recipe, running_cost: RunningCost | None) -> dict[str, str]:
+    """What makes a fit this one and no other, in words that another process finds too."""
+    field = flow.field
+    parts = {
+        "recipe": recipe,
+        "data": f"{len(data)} points, sha256 {hashlib.sha256(data.tobytes()).hexdigest()[:16]}",
+        "field": f"{field!r} (n = {field.n}, m = {field.m})",
+        "base": flow.base,
+        "span": f"{flow.t0!r} to {flow.t1!r}",
+        "cost": running_cost,
+        "options": dict(flow.options) if recipe.steps is None else "those of a grid",
+    }
+    return {name: re.sub(" at 0x[0-9A-Fa-f]+", "", str(part)) for name, part in parts.items()}
+
+
+def _resume(checkpoint: str | Path | None, flow: ContinuousFlow, recipe: Recipe, made_by: dict[str, str]) -> Progress:
+    """Where the fit begins: at the checkpoint if there is one, of the same fit; else at the flow's θ."""
     m = flow.field.m
     if checkpoint is None or not Path(checkpoint).exists():
         return Progress(flow.theta, Adam.start(m), dict(np.random.PCG64(recipe.seed).state), 0)
+    was = json.loads(_text(load_arrays(checkpoint, "refode.training", {"made_by": ("bytes",)})["made_by"]))
+    differ = [f"{name} {was.get(name)} there, {here} here" for name, here in made_by.items() if was.get(name) != here]
+    if differ:
+        raise ValueError(f"{checkpoint} is of another fit: {'; '.join(differ)}")
     shapes: dict[str, tuple[int | str, ...]] = {
         "theta": (m,),
         "m": (m,),
         "v": (m,),
         "history": ("k",),
         "stream": ("bytes",),
-        "made_by": ("bytes",),
     }
     saved = load_arrays(checkpoint, "refode.training", shapes)
-    if _text(saved["made_by"]) != made_by:
-        raise ValueError(f"{checkpoint} was made by {_text(saved['made_by'])}, not by {made_by}")
     k = len(saved["history"])
     adam, stream = Adam(saved["m"], saved["v"], k), json.loads(_text(saved["stream"]))
     return Progress(saved["theta"], adam, stream, k, list(saved["history"]))
 
 
-def _keep(checkpoint: str | Path | None, made_by: str, state: Progress) -> None:
+def _keep(checkpoint: str | Path | None, made_by: dict[str, str], state: Progress) -> None:
     if checkpoint is not None:
         save_arrays(
             checkpoint,
@@ -249,7 +273,7 @@ def _keep(checkpoint: str | Path | None, made_by: str, state: Progress) -> None:
             v=state.adam.v,
             history=np.array(state.history),
             stream=_bytes(json.dumps(state.stream)),
-            made_by=_bytes(made_by),
+            made_by=_bytes(json.dumps(made_by)),
         )
 
 

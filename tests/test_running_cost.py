@@ -18,6 +18,7 @@ from refode import (
     linearize,
     solve,
 )
+from refode.running_cost import FrobeniusNorm, OfLeading, WeightedSum
 
 
 class Mixed:
@@ -120,6 +121,16 @@ def test_check_field_agrees(field):
     report = check_field(field)
     assert report.ok, report
     assert report.oracle == "complex step"
+
+
+def test_costs_say_what_they_are():
+    net = MLP([2, 2])
+    costs = (0.5, KineticEnergy(net)), (2, OfLeading(FrobeniusNorm(net, np.ones((3, 2))), 2)), (1, FrobeniusNorm(net))
+    assert repr(WeightedSum(*costs)) == (
+        "WeightedSum((0.5, KineticEnergy(MLP([2, 2], 'tanh', time=True))), "
+        "(2.0, OfLeading(FrobeniusNorm(MLP([2, 2], 'tanh', time=True), probes=(3, 2)), 2)), "
+        "(1.0, FrobeniusNorm(MLP([2, 2], 'tanh', time=True), probes=None)))"
+    )
 
 
 class Clock:

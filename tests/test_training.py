@@ -237,28 +237,86 @@ def test_a_finished_fit_is_not_begun_again(tmp_path):
     assert np.array_equal(again.theta, once.theta)
 
 
+class Shifted(StandardNormal):
+    """N(1, I), under another name."""
+
+    def logpdf(self, z):
+        return super().logpdf(z - 1)
+
+    def score(self, z):
+        return 1 - z
+
+
+class Renamed(MLP):
+    """The same n and m, and another repr."""
+
+    def __repr__(self):
+        return "Renamed"
+
+
 @pytest.mark.parametrize(
-    ("recipe", "data", "match"),
+    ("changed", "match"),
     [
-        (replace(SHORT, seed=9), DATA, "was made by Recipe.*seed=0.*not by Recipe.*seed=9"),
-        (SHORT, DATA + 1e-9, "was made by Recipe.* for data "),
+        ({"recipe": replace(SHORT, seed=9)}, "recipe Recipe.*seed=0.* there, Recipe.*seed=9.* here"),
+        ({"data": DATA + 1e-9}, "data 40 points, sha256 .* there, 40 points, sha256.* here"),
+        ({"field": Renamed([2, 5, 2])}, "field MLP.* there, Renamed.* here"),
+        ({"field": MLP([2, 5, 2], "sine")}, "field MLP.*'tanh'.* there, MLP.*'sine'.* here"),
+        ({"field": MLP([2, 6, 2])}, r"field MLP.*m = 34\) there, MLP.*m = 40\) here"),
+        ({"base": Shifted(2)}, "base StandardNormal.* there, .*Shifted.* here"),
+        ({"t0": -0.5}, "span 0.0 to 1.0 there, -0.5 to 1.0.* here"),
+        ({"t1": 2.0}, "span 0.0 to 1.0 there, 0.0 to 2.0.* here"),
+        ({"running_cost": KineticEnergy(MLP([2, 5, 2]))}, "cost None there, KineticEnergy.* here"),
     ],
-    ids=["recipe", "data"],
 )
-def test_a_checkpoint_of_another_fit_is_refused(tmp_path, recipe, data, match):
-    fit(small(), DATA, replace(SHORT), checkpoint=tmp_path / "state", show=False)
-    with pytest.raises(ValueError, match=match):
-        fit(small(), data, recipe, checkpoint=tmp_path / "state", show=False)
+def test_a_checkpoint_of_another_fit_is_refused(tmp_path, changed, match):
+    fit(small(), DATA, SHORT, checkpoint=tmp_path / "state", show=False)
+    arguments = {"data": DATA, "recipe": SHORT, "running_cost": None} | changed
+    field = changed.get("field", small().field)
+    theta = np.zeros(field.m)
+    parts = {name: changed[name] for name in ("base", "t0", "t1") if name in changed}
+    with pytest.raises(ValueError, match=f"state is of another fit: {match}[^;]*$"):
+        fit(
+            ContinuousFlow(field, theta, **parts), arguments["data"], arguments["recipe"],
+            running_cost=arguments["running_cost"], checkpoint=tmp_path / "state", show=False,
+        )  # fmt: skip
 
 
-def test_a_checkpoint_of_another_field_or_kind_is_refused(tmp_path):
+def test_options_are_of_the_fit_where_they_solve_and_only_there(tmp_path):
+    free, on_grid = replace(SHORT, iterations=2, steps=None), replace(SHORT, iterations=2)
+    for name, recipe in (("free", free), ("grid", on_grid)):
+        fit(small(rtol=1e-4), DATA, recipe, checkpoint=tmp_path / name, show=False)
+    fit(small(rtol=1e-5), DATA, on_grid, checkpoint=tmp_path / "grid", show=False)
+    with pytest.raises(ValueError, match=r"options .*0\.0001.* there, .*1e-05.* here"):
+        fit(small(rtol=1e-5), DATA, free, checkpoint=tmp_path / "free", show=False)
+
+
+class Unnamed:
+    """A base and a cost without a repr of their own: another process finds them at another address."""
+
+    logpdf, score, rvs = StandardNormal(2).logpdf, StandardNormal(2).score, StandardNormal(2).rvs
+
+    def __init__(self):
+        energy = KineticEnergy(MLP([2, 5, 2]))
+        self.vjp, self.value = energy.vjp, energy
+
+    def __call__(self, z, t, theta):
+        return self.value(z, t, theta)
+
+
+def test_parts_without_a_repr_are_known_by_their_class(tmp_path):
+    kept = []
+    for _ in range(2):
+        part, log = Unnamed(), Log()
+        kept.append(part)  # so that the next one lies elsewhere
+        flow, cost = replace(small(), base=part), WeightedSum((0.1, part))
+        fit(flow, DATA, SHORT, running_cost=cost, callback=log, checkpoint=tmp_path / "state", show=False)
+    assert not log.states  # finished by the first
+
+
+def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
     small().save(tmp_path / "flow")
     with pytest.raises(ValueError, match=r"does not hold a refode\.training"):
         fit(small(), DATA, SHORT, checkpoint=tmp_path / "flow", show=False)
-    fit(small(), DATA, SHORT, checkpoint=tmp_path / "state", show=False)
-    other = ContinuousFlow(MLP([2, 6, 2]), np.zeros(MLP([2, 6, 2]).m))
-    with pytest.raises(ValueError, match=r"theta in .* must have shape"):
-        fit(other, DATA, SHORT, checkpoint=tmp_path / "state", show=False)
 
 
 def test_a_checkpoint_that_cannot_be_written_is_known_at_once(tmp_path):
