@@ -128,12 +128,12 @@ def test_a_narrow_title_is_wrapped_to_the_width_there_is(light):
 
 
 def test_a_new_theme_is_one_new_file(tmp_path, monkeypatch):
-    assert _styles.themes() == ["light"]
+    assert _styles.themes() == ["dark", "light"]
     for path in _styles._FOLDER.glob("*.mplstyle"):
         (tmp_path / path.name).write_text(path.read_text())
     (tmp_path / "night.mplstyle").write_text("axes.facecolor: 1b1b1b\n")
     monkeypatch.setattr(_styles, "_FOLDER", tmp_path)
-    assert _styles.themes() == ["light", "night"]
+    assert _styles.themes() == ["dark", "light", "night"]
 
 
 def test_the_readers_own_settings_do_not_change_the_picture(light):
