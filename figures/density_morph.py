@@ -4,7 +4,6 @@ import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgba_array
 from matplotlib.figure import FigureBase
 from scipy.stats import norm
 
@@ -12,6 +11,7 @@ from refode import StandardNormal
 from refode.planar import planar_closed_form
 
 from ._roles import colour, points, role
+from ._shade import shade
 from ._text import canvas, title
 
 CLAIM = "A planar flow pushes mass about and loses none: a closed form"
@@ -91,8 +91,8 @@ def draw(data: dict | None = None, *, fig: FigureBase | None = None) -> FigureBa
 
 
 def _draw_frame(ax: Axes, data: dict, i: int) -> None:
-    shade = {"cmap": _shade(), "vmin": 0, "vmax": data["density"].max(), "shading": "gouraud", "rasterized": True}
-    ax.pcolormesh(data["x"], data["y"], data["density"][i], **shade)
+    tint = {"cmap": shade(), "vmin": 0, "vmax": data["density"].max(), "shading": "gouraud", "rasterized": True}
+    ax.pcolormesh(data["x"], data["y"], data["density"][i], **tint)
     thin = {"colors": colour("muted"), "linewidths": 0.4 * rcParams["lines.linewidth"]}
     ax.add_collection(LineCollection(data["mesh"][i], **thin), autolim=False)
     dot = points("data") | {"markersize": 0.45 * rcParams["lines.markersize"]}
@@ -101,9 +101,3 @@ def _draw_frame(ax: Axes, data: dict, i: int) -> None:
     ax.axline(foot, slope=-W[0] / W[1], **role("reference"))
     ax.set_title(f"$t={data['t'][i]:.1f}$, mass ${data['mass'][i]:.4f}$")
     ax.set(aspect="equal", xlim=(-SHOWN[0], SHOWN[0]), ylim=(-SHOWN[1], SHOWN[1]), xticks=(-5, 0, 5), yticks=(-2, 0, 2))
-
-
-def _shade() -> Colormap:
-    """Return a map of densities: background at 0, on the way to forward's colour above."""
-    ends = to_rgba_array([rcParams["axes.facecolor"], colour("forward")])
-    return LinearSegmentedColormap.from_list("density", [ends[0], 0.3 * ends[0] + 0.7 * ends[1]])
