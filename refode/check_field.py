@@ -7,12 +7,13 @@ complex step where the code carries complex numbers, by extrapolated central dif
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from refode.arguments import real_array
-from refode.fields import VectorField
+from refode.fields import VectorField, of_sample
 from refode.finite_difference import central_difference, complex_step, richardson
 from refode.types import Array
 
@@ -185,7 +186,11 @@ class _Probe:
         return dz, dz if dz.shape == self.z.shape else np.empty(self.z.shape), "f"
 
     def _batch(self) -> Comparison:
-        return self._f(), np.stack([self.field(z, self.t, self.theta) for z in self.z]), "f"
+        return self._f(), np.stack([field(z, self.t, self.theta) for field, z in self._alone()]), "f"
+
+    def _alone(self) -> list[tuple[Any, Array]]:
+        """Each sample and its field."""
+        return [(of_sample(self.field, (i,)), z) for i, z in enumerate(self.z)]
 
     def _jvp(self) -> Comparison:
         dz, dt, dtheta = self.tangent
@@ -195,5 +200,9 @@ class _Probe:
 
     def _jacobian(self) -> Comparison:
         got = self.field.jacobian(self.z, self.t, self.theta)  # type: ignore[attr-defined]
-        want = [self.gradient(lambda x: self.field(x, self.t, self.theta), z) for z in self.z]
+        want = [self.gradient(partial(_of_z, field, self.t, self.theta), z) for field, z in self._alone()]
         return got, np.stack(want), "jacobian"
+
+
+def _of_z(field: VectorField, t: float, theta: Array, z: Array) -> Array:
+    return field(z, t, theta)

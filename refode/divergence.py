@@ -88,6 +88,11 @@ def divergence_vjp(
     return linearize_divergence(field, z, t, theta, probes)[2](np.zeros_like(z), np.asarray(c))
 
 
+def probes_of(probes: Array | None, sample: tuple[int, ...]) -> Array | None:
+    """The probes (K, n) of one sample, of probes (K, ..., n); None for the exact trace."""
+    return None if probes is None else np.moveaxis(probes, 0, -2)[sample]
+
+
 def directions(z: Array, probes: Array | None) -> tuple[Array, float]:
     """The directions (K, ..., n) and their common weight: the unit vectors, or the probes and 1/K."""
     if probes is None:

@@ -8,10 +8,11 @@ A field is any object with
 
 §1, §2, §3 are the note's argument positions. t and θ are shared by a batch, so their blocks are summed over it. A
 field may also bring `linearize`, `jvp` and `jacobian`; the functions of those names below use them, or make them from
-the VJP.
+the VJP. One that holds something a sample brings `of_sample`.
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -61,11 +62,42 @@ def jvp(field: VectorField, z: Array, t: Scalar, theta: Array, dz: Array, dt: Sc
         return own(z, t, theta, dz, dt, dtheta)  # type: ignore[no-any-return]
     out: Array = np.empty(z.shape, dtype=np.result_type(z, theta, dz, dtheta, np.asarray(dt), np.asarray(t)))
     for sample in np.ndindex(z.shape[:-1]):
-        _, pullback = linearize(field, z[sample], t, theta)
+        _, pullback = linearize(of_sample(field, sample), z[sample], t, theta)
         for i, e in enumerate(np.eye(field.n)):
             a_z, a_t, a_theta = pullback(e)
             out[(*sample, i)] = a_z @ dz[sample] + a_t * dt + a_theta @ dtheta
     return out
+
+
+def slopes(
+    gradient: Callable[[tuple[int, ...]], tuple[Array, Array, Array]], dz: Array, dt: Scalar, dtheta: Array
+) -> Array:
+    """The slope along (dz, dt, dθ) of one number a sample, (...), by its gradient(sample) in three blocks.
+
+    A VJP sums the t and θ blocks over a batch, hence a sample at a time.
+    """
+    found = []
+    for sample in np.ndindex(dz.shape[:-1]):
+        a_z, a_t, a_theta = gradient(sample)
+        found.append(a_z @ dz[sample] + a_t * dt + a_theta @ dtheta)
+    return np.reshape(found, dz.shape[:-1])
+
+
+def of_sample(part: Any, sample: tuple[int, ...]) -> Any:
+    """A field or a cost as sample z[sample] of a batch meets it: itself, unless it holds something a sample, as probes
+
+    are, and says by a method `of_sample` what of it is whose.
+    """
+    own = getattr(part, "of_sample", None)
+    return part if own is None else own(sample)
+
+
+def checked_rate(dz: Any, shape: tuple[int, ...]) -> Array:
+    """What a field returned for states of that shape; ValueError for another shape or for complex numbers."""
+    dz = np.asarray(dz)
+    if dz.shape != shape or dz.dtype.kind != "f":
+        raise ValueError(f"the field must return a real array of shape {shape}, got {dz.dtype} {dz.shape}")
+    return dz
 
 
 def _batch_sum(x: Array) -> Array:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from refode.arguments import real_array
-from refode.divergence import linearize_divergence
-from refode.fields import VectorField
+from refode.divergence import divergence_vjp, linearize_divergence, probes_of
+from refode.fields import VectorField, jvp, slopes
 from refode.types import Array, Pullback, Scalar
 
 
@@ -45,3 +45,16 @@ class WithLogDensity:
 
     def vjp(self, z: Array, t: Scalar, theta: Array, a: Array) -> tuple[Array, Array, Array]:
         return self.linearize(z, t, theta)[1](a)
+
+    def jvp(self, z: Array, t: Scalar, theta: Array, dz: Array, dt: Scalar, dtheta: Array) -> Array:
+        """The directional derivative of f, and of τ by its gradient: one VJP a sample."""
+        z, dz, one = z[..., :-1], dz[..., :-1], np.ones(())
+        df = jvp(self.field, z, t, theta, dz, dt, dtheta)
+        dtau = slopes(
+            lambda i: divergence_vjp(self.field, z[i], t, theta, one, probes_of(self.probes, i)), dz, dt, dtheta
+        )
+        return np.concatenate([df, -dtau[..., None]], axis=-1)
+
+    def of_sample(self, sample: tuple[int, ...]) -> "WithLogDensity":
+        """(f, −τ) with the probes of one sample of a batch."""
+        return WithLogDensity(self.field, probes_of(self.probes, sample))

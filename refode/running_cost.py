@@ -11,17 +11,28 @@ from typing import Any, Protocol
 import numpy as np
 
 from refode.arguments import count, real_array
-from refode.divergence import directions, second_order, sum_blocks
-from refode.fields import VectorField, jvp, linearize
+from refode.divergence import directions, probes_of, second_order, sum_blocks
+from refode.fields import VectorField, jvp, linearize, of_sample, slopes
 from refode.types import Array, Pullback, Scalar
 
 
 class RunningCost(Protocol):
-    """c(z, t, θ) -> (...), and its VJP with cotangent c_bar (...): three blocks, shapes (..., n), (), (m,)."""
+    """c(z, t, θ) -> (...), and its VJP with cotangent c_bar (...): three blocks, shapes (..., n), (), (m,).
+
+    It may bring `jvp(z, t, theta, dz, dt, dtheta)` -> (...) as well, and `of_sample` if it holds something a sample.
+    """
 
     def __call__(self, z: Array, t: Scalar, theta: Array, /) -> Array: ...
 
     def vjp(self, z: Array, t: Scalar, theta: Array, c_bar: Array, /) -> tuple[Array, Array, Array]: ...
+
+
+def cost_jvp(cost: RunningCost, z: Array, t: Scalar, theta: Array, dz: Array, dt: Scalar, dtheta: Array) -> Array:
+    """∇§1 c·dz + ∇§2 c·dt + ∇§3 c·dθ, (...): `cost.jvp` where there is one, else one VJP a sample."""
+    own = getattr(cost, "jvp", None)
+    if own is not None:
+        return own(z, t, theta, dz, dt, dtheta)  # type: ignore[no-any-return]
+    return slopes(lambda i: of_sample(cost, i).vjp(z[i], t, theta, np.ones(())), dz, dt, dtheta)
 
 
 class WithRunningCost:
@@ -51,6 +62,14 @@ class WithRunningCost:
     def vjp(self, z: Array, t: Scalar, theta: Array, a: Array) -> tuple[Array, Array, Array]:
         return self.linearize(z, t, theta)[1](a)
 
+    def jvp(self, z: Array, t: Scalar, theta: Array, dz: Array, dt: Scalar, dtheta: Array) -> Array:
+        at, tangent = (z[..., :-1], t, theta), (dz[..., :-1], dt, dtheta)
+        df, dc = jvp(self.field, *at, *tangent), cost_jvp(self.cost, *at, *tangent)
+        return np.concatenate([df, dc[..., None]], axis=-1)
+
+    def of_sample(self, sample: tuple[int, ...]) -> "WithRunningCost":
+        return WithRunningCost(of_sample(self.field, sample), of_sample(self.cost, sample))
+
 
 class KineticEnergy:
     """c = |f(z, t, θ)|², whose integral is short for straight, slow paths (Finlay et al. 2020)."""
@@ -68,12 +87,19 @@ class KineticEnergy:
         dz, pullback = linearize(self.field, z, t, theta)
         return pullback(2.0 * c_bar[..., None] * dz)  # ∇ |f|² = 2 f · ∇f
 
+    def jvp(self, z: Array, t: Scalar, theta: Array, dz: Array, dt: Scalar, dtheta: Array) -> Array:
+        f, df = self.field(z, t, theta), jvp(self.field, z, t, theta, dz, dt, dtheta)
+        return np.asarray(np.sum(2.0 * f * df, axis=-1))  # d |f|² = 2 f · df
+
+    def of_sample(self, sample: tuple[int, ...]) -> "KineticEnergy":
+        return KineticEnergy(of_sample(self.field, sample))
+
 
 class FrobeniusNorm:
     """c = |∇§1 f|²_F = Σ_i |∇§1 f e_i|², or its estimate 1/K Σ_k |∇§1 f v_k|² by probes (K, ..., n).
 
     The estimate's mean is c if E v vᵀ = I. Where the norm is small the flow hardly stretches or turns (Finlay et al.
-    2020). The field must have `jvp_vjp`; TypeError for one that has not.
+    2020). The field must have `jvp_vjp`; TypeError for one that has not. There is no `jvp`: it takes a VJP a sample.
     """
 
     def __init__(self, field: VectorField, probes: Any = None) -> None:
@@ -91,6 +117,9 @@ class FrobeniusNorm:
         Jv, V, weight = self._forward(z, t, theta)
         W = 2.0 * weight * c_bar[..., None] * Jv  # ∇ |J v|² = w·∇(J v) with w = 2 J v
         return sum_blocks(self.jvp_vjp(z, t, theta, v, w) for v, w in zip(V, W, strict=True))
+
+    def of_sample(self, sample: tuple[int, ...]) -> "FrobeniusNorm":
+        return FrobeniusNorm(self.field, probes_of(self.probes, sample))
 
     def _forward(self, z: Array, t: Scalar, theta: Array) -> tuple[Array, Array, float]:
         V, weight = directions(z, self.probes)
@@ -115,6 +144,12 @@ class WeightedSum:
     def vjp(self, z: Array, t: Scalar, theta: Array, c_bar: Array) -> tuple[Array, Array, Array]:
         return sum_blocks(cost.vjp(z, t, theta, weight * c_bar) for weight, cost in self.terms)
 
+    def jvp(self, z: Array, t: Scalar, theta: Array, dz: Array, dt: Scalar, dtheta: Array) -> Array:
+        return np.asarray(sum(weight * cost_jvp(cost, z, t, theta, dz, dt, dtheta) for weight, cost in self.terms))
+
+    def of_sample(self, sample: tuple[int, ...]) -> "WeightedSum":
+        return WeightedSum(*((weight, of_sample(cost, sample)) for weight, cost in self.terms))
+
 
 class OfLeading:
     """A cost of the first n components of a state that has more: of z in (z, Δ), which makes density and cost one."""
@@ -131,3 +166,9 @@ class OfLeading:
     def vjp(self, z: Array, t: Scalar, theta: Array, c_bar: Array) -> tuple[Array, Array, Array]:
         z_bar, t_bar, theta_bar = self.cost.vjp(z[..., : self.n], t, theta, c_bar)
         return np.concatenate([z_bar, np.zeros_like(z[..., self.n :])], axis=-1), t_bar, theta_bar
+
+    def jvp(self, z: Array, t: Scalar, theta: Array, dz: Array, dt: Scalar, dtheta: Array) -> Array:
+        return cost_jvp(self.cost, z[..., : self.n], t, theta, dz[..., : self.n], dt, dtheta)
+
+    def of_sample(self, sample: tuple[int, ...]) -> "OfLeading":
+        return OfLeading(of_sample(self.cost, sample), self.n)

@@ -11,11 +11,14 @@ from oracles import BATCHES, TOL, OnlyVJP, batches, blocks, close, frozen, major
 from refode import (
     Augmented,
     CubicSpiral,
+    KineticEnergy,
     Linear,
     LotkaVolterra,
     Pendulum,
     VanDerPol,
     VectorField,
+    WithRunningCost,
+    check_field,
     jacobian,
     jvp,
     linearize,
@@ -169,6 +172,50 @@ class Driven:
     def vjp(self, z, t, theta, a):
         az = np.sum(a * z)
         return theta[0] * a * np.cos(t), -theta[0] * az * np.sin(t), np.array([az * np.cos(t)])
+
+
+class Drifting:
+    """ż = θ (z + s t), a drift s (..., n) a sample: a field that holds something of each."""
+
+    m = 1
+
+    def __init__(self, drift):
+        self.drift, self.n = drift, drift.shape[-1]
+
+    def __call__(self, z, t, theta):
+        assert z.shape == self.drift.shape
+        return theta[0] * (z + self.drift * t)
+
+    def vjp(self, z, t, theta, a):
+        assert z.shape == self.drift.shape
+        return theta[0] * a, theta[0] * np.sum(a * self.drift), np.array([np.sum(a * (z + self.drift * t))])
+
+    def jacobian(self, z, t, theta):
+        return np.broadcast_to(theta[0] * np.eye(self.n), (*z.shape, self.n))
+
+    def of_sample(self, sample):
+        return Drifting(self.drift[sample])
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_a_field_that_holds_something_a_sample(batch):
+    rng = np.random.default_rng(2)
+    field = Drifting(rng.normal(size=(*batch, 2)))
+    p = point(field, batch, rng)
+    (dz, dt, dtheta), s = p.tangent, field.drift
+    want = p.theta[0] * (dz + s * dt) + dtheta[0] * (p.z + s * p.t)
+    assert close(jvp(field, *p.at, *p.tangent), want, 100.0)
+    assert close(jvp(WithRunningCost(field, KineticEnergy(field)), *with_zero(p))[..., :-1], want, 100.0)
+    if len(batch) == 1:
+        report = check_field(field, p.z)
+        assert report.ok, report
+
+
+def with_zero(p):
+    """z and dz with one component more."""
+    more = np.zeros_like(p.z[..., :1])
+    dz, *rest = p.tangent
+    return np.concatenate([p.z, more], axis=-1), p.t, p.theta, np.concatenate([dz, more], axis=-1), *rest
 
 
 @pytest.mark.parametrize("batch", BATCHES)

@@ -4,14 +4,25 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import BATCHES, OnlyVJP, blocks, close, majorant, networks, point, seeds
+from oracles import BATCHES, TOL, OnlyVJP, blocks, close, majorant, networks, point, seeds
 from scipy.linalg import expm
 from test_divergence import OnlyJvpVjp, drawn, kinds
 from test_divergence import majorant as trace_majorant
 
-from refode import MLP, KineticEnergy, Linear, LotkaVolterra, Pendulum, WithRunningCost, check_field, linearize, solve
-from refode.divergence import divergence
-from refode.finite_difference import complex_solve, complex_step
+from refode import (
+    MLP,
+    KineticEnergy,
+    Linear,
+    LotkaVolterra,
+    Pendulum,
+    WithRunningCost,
+    adjoint,
+    check_field,
+    linearize,
+    solve,
+)
+from refode.divergence import PROBES, divergence, draw_probes
+from refode.finite_difference import complex_solve, complex_step, directional_complex_step
 from refode.log_density import WithLogDensity
 from refode.running_cost import FrobeniusNorm, OfLeading
 
@@ -57,6 +68,44 @@ def test_D44_blocks_against_complex_step(case):
     assert close(got[2], want_theta, theta_bound)
     assert not got[0][..., -1].any()  # nothing depends on Δ
     assert not want_z[..., -1].any()
+
+
+@given(densities())
+def test_jvp_against_complex_step(case):
+    both, p = case
+    dz, dt, dtheta = p.tangent
+    want = directional_complex_step(lambda s: both(p.z + s * dz, p.t + s * dt, p.theta + s * dtheta), 0.0, 1.0)
+    got = both.jvp(*p.at, *p.tangent)
+    assert got.shape == p.z.shape
+    # Along the tangent: bounds of the blocks for a cotangent of ones, each entry times its own tangent.
+    ones = type(p)(p.z, p.t, p.theta, np.ones_like(p.z), p.tangent)
+    _, (_, (z_bound, t_bound, theta_bound)) = bounds_of(both, ones)
+    bound = np.sum(z_bound * abs(dz[..., :-1])) + t_bound * abs(dt) + theta_bound @ abs(dtheta)
+    assert np.all(abs(got - want) <= TOL * bound)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("kind", [None, *PROBES])
+def test_forward_sensitivities_are_the_derivative_of_the_steps(batch, kind):
+    """RK4 of (z, Δ, S) is the derivative of RK4 of (z, Δ), with probes a sample too: equal to rounding."""
+    rng, field = np.random.default_rng(3), MLP([2, 3, 2])
+    theta, start = field.init(rng), started(rng.normal(size=(*batch, 2)))
+    both = WithLogDensity(field, None if kind is None else draw_probes(kind, rng, (*batch, 2), 2))
+    trajectory = solve(both, start, theta, [0.9, 0.1], method="RK4", step=0.2, keep="steps")
+    dL_dz = rng.normal(size=trajectory.z.shape)
+    one, other = (adjoint(trajectory, dL_dz, method=method) for method in ("forward", "discrete"))
+    assert np.allclose(one.z0, other.z0, rtol=0, atol=1e-12 * abs(other.z0).max())
+    assert np.allclose(one.theta, other.theta, rtol=0, atol=1e-12 * abs(other.theta).max())
+
+
+@pytest.mark.parametrize("kind", PROBES)
+def test_check_field_knows_probes_a_sample(kind):
+    field, rng = MLP([2, 3, 2]), np.random.default_rng(0)
+    probes = draw_probes(kind, rng, (4, 2), 3)
+    for both in (WithLogDensity(field, probes), *(three for three, _ in with_cost(field, probes))):
+        report = check_field(both, rng.normal(size=(4, both.n)))
+        assert report.ok, report
+        assert "jvp" in [row.what for row in report.rows]
 
 
 @given(densities())

@@ -1,5 +1,7 @@
 """A running cost as one more component of the state: its blocks, and that nothing depends on it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,11 +16,13 @@ from refode import (
     LotkaVolterra,
     Pendulum,
     WithRunningCost,
+    adjoint,
     check_field,
     linearize,
     solve,
 )
-from refode.running_cost import FrobeniusNorm, OfLeading, WeightedSum
+from refode.finite_difference import directional_complex_step
+from refode.running_cost import FrobeniusNorm, OfLeading, WeightedSum, cost_jvp
 
 
 class Mixed:
@@ -66,6 +70,70 @@ def test_blocks_against_complex_step(field, batch, seed):
         assert [np.shape(block) for block in got] == [p.z.shape, (), (field.m,)]
         for block, want in zip(got, blocks(both, p), strict=True):
             assert close(block, want, SCALE)
+
+
+@every
+@given(batch=batches, seed=seeds)
+def test_jvp_against_complex_step(field, batch, seed):
+    for both in with_costs(field):
+        p = point(both, batch, np.random.default_rng(seed))
+        got = both.jvp(*p.at, *p.tangent)
+        # One direction of at most n + 1 + m entries, each up to 2.
+        assert close(got, along(both, p), 2 * (field.n + 1 + field.m) * SCALE)
+
+
+def along(field, p):
+    """The directional derivative of f, from f alone."""
+    dz, dt, dtheta = p.tangent
+    return directional_complex_step(lambda s: field(p.z + s * dz, p.t + s * dt, p.theta + s * dtheta), 0.0, 1.0)
+
+
+def all_costs(field, probes=None):
+    norm = FrobeniusNorm(field, probes)
+    return [KineticEnergy(field), norm, WeightedSum((0.3, KineticEnergy(field)), (-0.7, norm), (2.0, Mixed()))]
+
+
+@pytest.mark.parametrize("probed", [False, True])
+@given(batch=batches, seed=seeds)
+def test_jvp_of_every_cost_with_probes_a_sample(probed, batch, seed):
+    rng = np.random.default_rng(seed)
+    for cost in all_costs(NET, rng.normal(size=(2, *batch, 2)) if probed else None):
+        p = point(NET, batch, rng, NET.init(rng))
+        leading = OfLeading(cost, 2)
+        longer = point(Linear(3), batch, rng)
+        for c, q in ((cost, p), (leading, replace(p, z=longer.z, tangent=(longer.tangent[0], *p.tangent[1:])))):
+            got, want = cost_jvp(c, *q.at, *q.tangent), along(c, q)
+            # J and its derivatives are of order 10 at such a θ, probes and tangents up to 4.
+            assert close(got, want, 1e4)
+            assert np.shape(got) == batch
+
+
+class NoVJP(MLP):
+    """A net that knows forward mode only."""
+
+    linearize = vjp = None
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_the_energy_in_forward_mode_needs_no_vjp(batch):
+    field = NoVJP(NET.sizes)
+    both = WithRunningCost(field, WeightedSum((0.5, KineticEnergy(field))))
+    p = point(both, batch, np.random.default_rng(0))
+    assert close(both.jvp(*p.at, *p.tangent), along(both, p), SCALE)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("cost", all_costs(NET), ids=["energy", "norm", "sum"])
+def test_forward_sensitivities_of_a_cost_are_the_derivative_of_the_steps(cost, batch):
+    """RK4 of (z, S) is the derivative of RK4 of z: to rounding what the reverse of the steps gives."""
+    rng = np.random.default_rng(3)
+    theta, start = NET.init(rng), np.concatenate([rng.normal(size=(*batch, 2)), np.zeros((*batch, 1))], axis=-1)
+    both = WithRunningCost(NET, cost)
+    trajectory = solve(both, start, theta, [0.1, 0.9], method="RK4", step=0.2, keep="steps")
+    dL_dz = rng.normal(size=trajectory.z.shape)
+    one, other = (adjoint(trajectory, dL_dz, method=method) for method in ("forward", "discrete"))
+    assert np.allclose(one.z0, other.z0, rtol=0, atol=1e-12 * abs(other.z0).max())
+    assert np.allclose(one.theta, other.theta, rtol=0, atol=1e-12 * abs(other.theta).max())
 
 
 @every
