@@ -16,14 +16,34 @@ from refode.arguments import count, one_of, real_array, tolerance
 from refode.errors import ReconstructionWarning
 from refode.integrate import LEAST_RTOL, options_of, solver_class
 from refode.sensitivities.backsolve import backsolve
+from refode.sensitivities.checkpointed import checkpointed
 from refode.sensitivities.discrete import discrete
 from refode.sensitivities.forward import forward
+from refode.sensitivities.interpolating import interpolating
+from refode.sensitivities.quadrature import quadrature
 from refode.sensitivities.sweep import Sweep, Task
 from refode.solve import Trajectory
 from refode.steppers import FixedStep
 from refode.types import Array
 
-WAYS: dict[str, Callable[[Task], Sweep]] = {"backsolve": backsolve, "discrete": discrete, "forward": forward}
+WAYS: dict[str, Callable[[Task], Sweep]] = {
+    "backsolve": backsolve,
+    "checkpointed": checkpointed,
+    "interpolating": interpolating,
+    "quadrature": quadrature,
+    "discrete": discrete,
+    "forward": forward,
+}
+LEAST_KEPT = {
+    "backsolve": "observations",
+    "checkpointed": "steps",
+    "interpolating": "dense",
+    "quadrature": "dense",
+    "discrete": "steps",
+    "forward": "observations",
+}
+"""way -> what `solve` must keep for it."""
+SEMINORM = ("backsolve", "checkpointed", "interpolating")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +81,7 @@ def adjoint(
     rtol: float | None = None,
     atol: float | None = None,
     seminorm: bool = False,
+    checkpoints: int | None = None,
     max_nfev: int | None = None,
 ) -> Gradient:
     """The gradient of a loss L(z(t_0), ..., z(t_T−1), θ), from its cotangents at the observed states.
@@ -69,14 +90,20 @@ def adjoint(
     ----------
     trajectory : what `solve` returned
     dL_dz (T, ..., n) : ∂L/∂z(t_i), zero where the loss does not look; dL_dz[0] adds to the gradient in z0 alone
-    method : "backsolve", the note's, which solves z and the adjoint in reverse; "discrete", backpropagation through the
-        accepted steps, which needs keep="steps" or "stages"; "forward", sensitivity equations, for few parameters
+    method : "backsolve", the note's, which solves z and the adjoint in reverse; "checkpointed", the same with z put
+        back on the trajectory at some of the accepted steps, which needs keep="steps", "stages" or "dense";
+        "interpolating", which solves the adjoint alone, along the interpolant of z, and needs keep="dense";
+        "quadrature", likewise, with the gradient in θ as an integral afterwards; "discrete", backpropagation through
+        the accepted steps, which needs keep="steps" or "stages"; "forward", sensitivity equations, for few parameters
     dL_dtheta (m,) : ∂L/∂θ where the loss depends on θ directly (weight decay), else None
-    solver, rtol, atol : of the further solve of "backsolve" and "forward"; by default those of the trajectory. In
-        "backsolve" the adjoint's atol is scaled by the largest cotangent, so that scaling the loss scales the gradient.
+    solver, rtol, atol : of the further solve, which all but "discrete" make; by default those of the trajectory. On the
+        way back the adjoint's atol is scaled by the largest cotangent, so that scaling the loss scales the gradient.
         An implicit solver knows no Jacobian of the adjoint's system and differences it, 2 B n + 1 + m evaluations each
         time: for many parameters name an explicit one here, whatever solved z
-    seminorm : leave a_§2 and a_§3, on which nothing depends, out of the error control of "backsolve"
+    seminorm : leave a_§2 and a_§3, on which nothing depends, out of the error control of "backsolve", "checkpointed" or
+        "interpolating"; "quadrature" has them outside anyway
+    checkpoints : how many states "checkpointed" goes back to, evenly chosen of the accepted steps; by default the
+        square root of their number
     max_nfev : bound on the evaluations of the further solve, by default that of the trajectory's
 
     Raises TypeError or ValueError for bad input, before any work; SolveError with direction "reverse" if the solve back
@@ -87,7 +114,7 @@ def adjoint(
     way = WAYS[one_of("method", method, WAYS)]
     dL_dz = real_array("dL_dz", dL_dz, traj.z.shape)
     direct = np.zeros(traj.field.m) if dL_dtheta is None else real_array("dL_dtheta", dL_dtheta, (traj.field.m,))
-    task = _task(traj, dL_dz, method, solver, rtol, atol, seminorm, max_nfev)
+    task = _task(traj, dL_dz, method, solver, rtol, atol, seminorm, checkpoints, max_nfev)
     sweep = way(task)
     _warn_if_lost(sweep, task)
     f = np.array([traj.field(z, t, traj.theta) for z, t in zip(traj.z, traj.times, strict=True)])
@@ -105,12 +132,22 @@ def adjoint(
 
 
 def _task(
-    traj: Trajectory, dL_dz: Array, method: str, solver: Any, rtol: Any, atol: Any, seminorm: bool, max_nfev: Any
+    traj: Trajectory,
+    dL_dz: Array,
+    method: str,
+    solver: Any,
+    rtol: Any,
+    atol: Any,
+    seminorm: bool,
+    checkpoints: Any,
+    max_nfev: Any,
 ) -> Task:
     if method == "discrete" and not (solver is None and rtol is None and atol is None):
         raise ValueError('method "discrete" solves nothing: it takes no solver, rtol or atol')
-    if seminorm and method != "backsolve":
-        raise ValueError(f'seminorm belongs to method "backsolve", got method {method!r}')
+    if seminorm and method not in SEMINORM:
+        raise ValueError(f"seminorm belongs to {', '.join(SEMINORM)}; got method {method!r}")
+    if checkpoints is not None and method != "checkpointed":
+        raise ValueError(f'checkpoints belong to "checkpointed"; got method {method!r}')
     further = traj.method if solver is None else solver_class(solver)
     known = options_of(further)
     if "step" in known and "step" not in traj.options:
@@ -123,6 +160,7 @@ def _task(
         atol=traj.atol if atol is None else tolerance("atol", atol, np.finfo(float).tiny),
         max_nfev=traj.max_nfev if max_nfev is None else count("max_nfev", max_nfev),
         seminorm=bool(seminorm),
+        checkpoints=None if checkpoints is None else count("checkpoints", checkpoints),
         # A first step chosen for t0 means nothing at t1, and may be longer than an interval.
         options={k: v for k, v in traj.options.items() if k in known and k != "first_step"},
     )

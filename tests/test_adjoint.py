@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from scipy.linalg import expm, expm_frechet
 
 from refode import MLP, KineticEnergy, Linear, Pendulum, VanDerPol, WithRunningCost, adjoint, solve
+from refode.adjoint import LEAST_KEPT
 from refode.finite_difference import central_difference, complex_solve, complex_step, slope
 from refode.testing import Problem, closed_forms, mlps, problems, reference_gradient
 
 ADAPTIVE = ["RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA"]
-WAYS = ["backsolve", "discrete", "forward"]
+WAYS = list(LEAST_KEPT)
+REVERSE = WAYS[:4]  # solve an equation back, adaptively
 TIGHT = {"rtol": 1e-10, "atol": 1e-12}
 BLOCKS = ("z0", "theta", "times")
 every_way = pytest.mark.parametrize("way", WAYS)
@@ -26,7 +28,7 @@ some = settings(max_examples=max(5, settings().max_examples // 5))  # of the pro
 
 
 def solved(p, **options):
-    return solve(p.field, p.z0, p.theta, p.times, **{"keep": "steps"} | TIGHT | options)
+    return solve(p.field, p.z0, p.theta, p.times, **{"keep": "dense"} | TIGHT | options)
 
 
 def gradient(p, way="backsolve", **options):
@@ -260,6 +262,9 @@ def corner(look, times, batch):
     ("way", "method", "batch"),
     [
         ("backsolve", "RK45", (3,)), ("backsolve", "DOP853", ()), ("backsolve", "RK4", ()), ("forward", "DOP853", ()),
+        ("checkpointed", "RK45", (3,)), ("checkpointed", "DOP853", ()), ("checkpointed", "RK4", ()),
+        ("interpolating", "RK45", (3,)), ("interpolating", "DOP853", ()), ("interpolating", "RK4", ()),
+        ("quadrature", "RK45", (3,)), ("quadrature", "DOP853", ()), ("quadrature", "RK4", ()),
         ("discrete", "RK45", (3,)), ("discrete", "DOP853", ()), ("discrete", "RK4", (3,)),
     ],
 )  # fmt: skip
@@ -295,7 +300,7 @@ def test_t0_alone_has_the_gradient_of_z0_alone(way):
 @every_way
 def test_an_empty_batch_and_no_parameters(way):
     empty = adjoint(
-        solve(Linear(2), np.zeros((0, 2)), np.ones(4), [0.0, 0.5, 1.0], keep="steps"), np.zeros((3, 0, 2)), method=way
+        solve(Linear(2), np.zeros((0, 2)), np.ones(4), [0.0, 0.5, 1.0], keep="dense"), np.zeros((3, 0, 2)), method=way
     )
     assert (empty.z0.shape, empty.theta.tolist(), empty.times.tolist()) == ((0, 2), [0.0] * 4, [0.0] * 3)
 
@@ -309,7 +314,7 @@ def test_an_empty_batch_and_no_parameters(way):
             return -a * t, -np.sum(a * z), np.zeros(0)
 
     got = adjoint(
-        solve(Free(), [[1.0], [2.0]], [], [0.0, 1.0], keep="steps", **TIGHT), [[[0.0]] * 2, [[1.0]] * 2], method=way
+        solve(Free(), [[1.0], [2.0]], [], [0.0, 1.0], keep="dense", **TIGHT), [[[0.0]] * 2, [[1.0]] * 2], method=way
     )
     assert got.theta.shape == (0,)
     assert np.allclose(got.z0, np.exp(-0.5), rtol=1e-8)
@@ -319,7 +324,7 @@ def test_an_empty_batch_and_no_parameters(way):
 @pytest.mark.parametrize("t", [[1.0, 1.0 + 1e-15], [0.0, 1e-99], [0.0, -1e-15, -1.0]])
 def test_tiny_spans(way, t):
     dL_dz = np.ones((len(t), 2))
-    got = adjoint(solve(Pendulum(), [1.0, 0.5], [1.3, 0.1], t, keep="steps"), dL_dz, method=way)
+    got = adjoint(solve(Pendulum(), [1.0, 0.5], [1.3, 0.1], t, keep="dense"), dL_dz, method=way)
     want = reference_gradient(Problem(Pendulum(), [1.3, 0.1], [1.0, 0.5], t, dL_dz))
     for block in BLOCKS:
         assert np.allclose(getattr(got, block), getattr(want, block), rtol=1e-4, atol=1e-14)
@@ -335,7 +340,7 @@ def test_a_linear_field_against_expm_and_its_frechet_derivative(way, seed, backw
     rng = np.random.default_rng(seed)
     A, z0, dL_dz = rng.normal(size=(2, 2)), rng.normal(size=(2, 2)), rng.normal(size=(3, 2, 2))
     t = 0.3 + (-1 if backward else 1) * np.array([0.0, 0.5, 1.0])
-    got = adjoint(solve(Linear(2), z0, A.ravel(), t, keep="steps", **TIGHT), dL_dz, method=way)
+    got = adjoint(solve(Linear(2), z0, A.ravel(), t, keep="dense", **TIGHT), dL_dz, method=way)
     flows = [expm(A * (s - t[0])) for s in t]
     a = sum(dL @ E for dL, E in zip(dL_dz[1:], flows[1:], strict=True))  # a(t0) = Σ dL_i e^{A (t_i − t0)}
     theta = [
@@ -408,7 +413,7 @@ def test_a_parameter_that_f_ignores_has_gradient_exactly_zero(way, seed):
     rng = np.random.default_rng(seed)
     field = WithSpare([2, 2, 2])
     theta = rng.normal(size=field.m)
-    trajectory = solve(field, rng.normal(size=(3, 2)), theta, [0.0, 0.4, 1.0], keep="steps")
+    trajectory = solve(field, rng.normal(size=(3, 2)), theta, [0.0, 0.4, 1.0], keep="dense")
     got = adjoint(trajectory, rng.normal(size=(3, 3, 2)), method=way)
     assert got.theta.shape == theta.shape
     assert (got.theta[0], got.theta[-1]) == (0.0, 0.0)
@@ -445,7 +450,7 @@ def test_gradients_add_as_losses_do(way, seed):
     for block in BLOCKS:
         total = getattr(first, block) + getattr(second, block)
         # "discrete" and "forward" are linear to rounding, a reverse solve to its tolerance.
-        allowed = 1e-4 if way == "backsolve" else 1e-12
+        allowed = 1e-4 if way in REVERSE else 1e-12
         assert np.linalg.norm(getattr(both, block) - total) <= allowed * max(np.linalg.norm(total), 1.0)
 
 
@@ -471,7 +476,7 @@ def test_scaling_a_loss_by_anything_scales_its_gradient(way, seed, scale):
     trajectory = solved(p, rtol=1e-6, atol=1e-8)
     once, scaled = (adjoint(trajectory, s * p.dL_dz, method=way) for s in (1.0, scale))
     # Rounding moves the step sizes of a reverse solve a little, or flips one rejection: its tolerance, not more.
-    allowed = 1e-4 if way == "backsolve" else 1e-13
+    allowed = 1e-4 if way in REVERSE else 1e-13
     for block in BLOCKS:
         want = scale * getattr(once, block)
         assert np.linalg.norm(getattr(scaled, block) - want) <= allowed * np.linalg.norm(scale * p.dL_dz)
@@ -532,7 +537,7 @@ def costly(backward):
 def test_a_running_cost_against_complex_step_of_a_quadrature(way, backward):
     net, theta, z0, t, w, want = costly(backward)
     field = WithRunningCost(net, KineticEnergy(net))
-    trajectory = solve(field, np.c_[z0, np.zeros(2)], theta, t, keep="steps", rtol=1e-9, atol=1e-11)
+    trajectory = solve(field, np.c_[z0, np.zeros(2)], theta, t, keep="dense", rtol=1e-9, atol=1e-11)
     dL_dz = np.concatenate([w, np.zeros((3, 2, 1))], axis=-1)
     dL_dz[-1, :, -1] = 1.0  # a_C = 1
     got = adjoint(trajectory, dL_dz, method=way)
@@ -554,7 +559,7 @@ def test_a_running_cost_against_complex_step_of_a_quadrature(way, backward):
         ({"dL_dz": np.full((3, 2), np.nan)}, ValueError, r"dL_dz must be finite, got nan at \[0, 0\]"),
         ({"dL_dz": np.ones((3, 2)) * 1j}, TypeError, "dL_dz must hold real numbers, got dtype complex128"),
         ({"dL_dz": None}, TypeError, "dL_dz must hold real numbers, got dtype object"),
-        ({"method": "backprop"}, ValueError, "method must be one of backsolve, discrete, forward; got 'backprop'"),
+        ({"method": "backprop"}, ValueError, "must be one of backsolve, checkpointed, .*, forward; got 'backprop'"),
         ({"method": "discret"}, ValueError, "did you mean 'discrete'"),
         ({"dL_dtheta": np.ones(3)}, ValueError, r"dL_dtheta must have shape \(2,\), got \(3,\)"),
         ({"dL_dtheta": [np.inf, 0.0]}, ValueError, "dL_dtheta must be finite"),
@@ -569,7 +574,14 @@ def test_a_running_cost_against_complex_step_of_a_quadrature(way, backward):
         ({"method": "discrete", "rtol": 1e-6}, ValueError, "solves nothing: it takes no solver, rtol or atol"),
         ({"method": "discrete", "atol": 1e-6}, ValueError, "solves nothing"),
         ({"method": "discrete", "solver": "RK45"}, ValueError, "solves nothing"),
-        ({"method": "forward", "seminorm": True}, ValueError, 'seminorm belongs to method "backsolve", got'),
+        ({"method": "forward", "seminorm": True}, ValueError, "seminorm belongs to backsolve, checkpointed, interp"),
+        ({"method": "quadrature", "seminorm": True}, ValueError, "seminorm belongs to .*; got method 'quadrature'"),
+        ({"checkpoints": 3}, ValueError, "checkpoints belong to \"checkpointed\"; got method 'backsolve'"),
+        ({"method": "checkpointed", "checkpoints": 0}, ValueError, "checkpoints must be at least 1, got 0"),
+        ({"method": "checkpointed", "checkpoints": 2.0}, TypeError, "checkpoints must be a whole number"),
+        ({"method": "checkpointed"}, ValueError, r'"checkpointed" needs the accepted steps: .*keep="steps"'),
+        ({"method": "interpolating"}, ValueError, r'"interpolating" reads .*: solve\(\.\.\., keep="dense"\)'),
+        ({"method": "quadrature"}, ValueError, r'"quadrature" reads .*: solve\(\.\.\., keep="dense"\)'),
         ({"method": "discrete", "seminorm": True}, ValueError, "seminorm belongs"),
         ({"method": "discrete"}, ValueError, r'needs the accepted steps: solve\(\.\.\., keep="steps"\)'),
     ],
@@ -589,7 +601,7 @@ def test_unusable_arguments_are_refused_before_any_work(changed, error, message)
 
 @pytest.mark.parametrize("method", ["Radau", "BDF", "LSODA"])
 def test_discrete_needs_an_explicit_method(method):
-    trajectory = solve(Pendulum(), [1.0, 0.5], [1.3, 0.1], [0.0, 1.0], method=method, keep="steps")
+    trajectory = solve(Pendulum(), [1.0, 0.5], [1.3, 0.1], [0.0, 1.0], method=method, keep="dense")
     with pytest.raises(
         ValueError, match=f'"discrete" needs an explicit Runge-Kutta solve, got {method}; take "backsolve"'
     ):

@@ -1,17 +1,22 @@
 """The ways to the gradient, each against what defines it: a(t) along the way, the numbers of the solve, their cost."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import OnlyVJP
 from scipy.integrate import solve_ivp
 
-from refode import MLP, Linear, Pendulum, ReconstructionWarning, VanDerPol, adjoint, solve
+from refode import MLP, Linear, Pendulum, ReconstructionWarning, SolveError, VanDerPol, adjoint, solve
+from refode.adjoint import LEAST_KEPT
 from refode.finite_difference import complex_solve, complex_step
 from refode.integrate import METHODS
-from refode.sensitivities.backsolve import Drift, adjoint_dynamics
+from refode.sensitivities.backsolve import adjoint_dynamics
+from refode.sensitivities.quadrature import gauss, groups
+from refode.sensitivities.sweep import Drift
 from refode.steppers import tableau
 from refode.testing import Problem, problems, reference_gradient
 
@@ -174,14 +179,149 @@ def test_E21_discrete_and_continuous_differ_by_the_solvers_error():
     assert np.allclose(np.divide(*gaps), 2.0, rtol=0.1)  # order 1; far above what complex step of the steps allows
 
 
-# ---- the three agree -------------------------------------------------------------------------------------------------
+# ---- between backsolve and discrete: checkpoints, interpolants, quadrature ------------------------------------------
+
+
+VAN_DER_POL = Problem(VanDerPol(), [3.0], [2.0, 0.0], [0.0, 6.0], [[0.0, 0.0], [1.0, 1.0]])
+
+
+def test_E20_a_relaxation_oscillation_is_not_solved_back_but_checkpoints_and_interpolants_are_right():
+    """Van der Pol, μ = 3, T = 6: z expands in reverse by e^{∫μ(x² − 1)dt} on the slow branch, thousands of decades."""
+    p, want = VAN_DER_POL, reference_gradient(VAN_DER_POL)
+    trajectory = solve(p.field, p.z0, p.theta, p.times, rtol=1e-6, keep="dense")
+    with pytest.raises(SolveError, match="the solution blows up here") as stopped:
+        adjoint(trajectory, p.dL_dz)
+    assert stopped.value.direction == "reverse"
+    for way, options in (("checkpointed", {"checkpoints": 20}), ("interpolating", {}), ("quadrature", {})):
+        got = adjoint(trajectory, p.dL_dz, method=way, **options)
+        assert relative(got.z0, want.z0) <= 1e-3
+        assert relative(got.theta, want.theta) <= 1e-3
+    got = adjoint(trajectory, p.dL_dz, method="discrete")  # exact, for the numbers that came back
+
+    def loss(z0, theta):
+        return np.sum(p.dL_dz * frozen_steps(trajectory, z0, theta))
+
+    assert relative(got.z0, complex_step(lambda x: loss(x, p.theta), p.z0)) <= 1e-11
+    assert relative(got.theta, complex_step(lambda x: loss(p.z0, x), p.theta)) <= 1e-11
+
+
+def test_checkpoints_change_the_result_and_more_of_them_mend_it():
+    p, want, errors, reconstructions = VAN_DER_POL, reference_gradient(VAN_DER_POL), [], []
+    trajectory = solve(p.field, p.z0, p.theta, p.times, rtol=1e-6, keep="steps")
+    for k in (5, 10, 20, 40):
+        got = adjoint(trajectory, p.dL_dz, method="checkpointed", checkpoints=k)
+        errors.append(relative(got.z0, want.z0))
+        reconstructions.append(got.reconstruction_error)
+    assert errors == sorted(errors, reverse=True)
+    assert reconstructions == sorted(reconstructions, reverse=True)
+    assert errors[0] > 100 * errors[-1]
+    default = adjoint(trajectory, p.dL_dz, method="checkpointed")
+    k = int(np.ceil(np.sqrt(trajectory.n_steps)))
+    assert np.array_equal(default.z0, adjoint(trajectory, p.dL_dz, method="checkpointed", checkpoints=k).z0)
+    with pytest.raises(SolveError):
+        adjoint(trajectory, p.dL_dz, method="checkpointed", checkpoints=1)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_checkpointed_puts_z_back_at_evenly_chosen_steps(backward):
+    """By hand, by `solve_ivp` from stop to stop: an observation at a checkpoint, one between two."""
+    rng = np.random.default_rng(0)
+    field, z0, span = MLP([2, 3, 2]), rng.normal(size=(2, 2)), -1.5 if backward else 1.5
+    theta = field.init(rng)
+    steps = solve(field, z0, theta, [0.0, span], keep="steps")
+    chosen = np.linspace(0, steps.n_steps, 5).round().astype(int)[1:-1]
+    cuts = dict(zip(steps.step_times[chosen], steps.step_z[chosen], strict=True))
+    second, third = steps.step_times[chosen[1:]]
+    trajectory = solve(field, z0, theta, [0.0, second, (second + third) / 2, span], keep="steps")
+    dL_dz = rng.normal(size=trajectory.z.shape)
+
+    def rhs(t, y):
+        return np.concatenate([np.ravel(x) for x in adjoint_dynamics(field, *state(y)[:1], t, theta, state(y)[1])])
+
+    def state(y):
+        return y[:4].reshape(2, 2), y[4:8].reshape(2, 2)
+
+    atol = np.full(9 + field.m, 1e-9)
+    atol[4:] *= abs(dL_dz[1:]).max()
+    y, now, errors = np.concatenate([trajectory.z[-1].ravel(), dL_dz[-1].ravel(), np.zeros(1 + field.m)]), span, []
+    y[8] = -np.sum(dL_dz[-1] * field(trajectory.z[-1], span, theta))
+    for stop in sorted({*cuts, *trajectory.times[:-1]}, key=abs, reverse=True):
+        y, now = solve_ivp(rhs, (now, stop), y, rtol=1e-6, atol=atol).y[:, -1], stop
+        if stop in cuts:
+            errors.append(np.linalg.norm(y[:4] - cuts[stop].ravel()))
+            y[:4] = cuts[stop].ravel()
+        if stop in trajectory.times:
+            dL = dL_dz[trajectory.times == stop][0]
+            y[4:8] += dL.ravel()
+            y[8] -= np.sum(dL * field(state(y)[0], stop, theta))
+    errors.append(np.linalg.norm(y[:4] - z0.ravel()))
+    got = adjoint(trajectory, dL_dz, method="checkpointed", checkpoints=3)
+    assert np.allclose(got.z0.ravel(), y[4:8], rtol=1e-10, atol=1e-12)
+    assert np.allclose(got.theta, y[9:], rtol=1e-10, atol=1e-12)
+    assert got.reconstruction_error == pytest.approx(max(errors) / max(np.linalg.norm(z) for z in trajectory.z))
+
+
+@pytest.mark.parametrize("keep", ["steps", "stages", "dense"])
+def test_checkpoints_are_found_whatever_was_kept(keep):
+    for t in ([0.0, 1e-9], [0.0, 1.0]):  # one step, with nothing between its ends, and several
+        trajectory = solve(Pendulum(), [1.0, 0.5], [1.3, 0.1], t, keep=keep)
+        for k in (1, 3, 1000):
+            got = adjoint(trajectory, np.ones((2, 2)), method="checkpointed", checkpoints=k)
+            assert relative(got.z0, adjoint(trajectory, np.ones((2, 2))).z0) <= 1e-5
+    assert got.reconstruction_error < adjoint(trajectory, np.ones((2, 2))).reconstruction_error
+
+
+@pytest.mark.parametrize("way", ["interpolating", "quadrature"])
+def test_the_adjoint_along_the_interpolant_reads_z_from_nowhere_else(way):
+    """A trajectory whose interpolant is of another initial state has that one's adjoint."""
+    rng = np.random.default_rng(1)
+    field = MLP([2, 3, 2])
+    theta, times, dL_dz = field.init(rng), [0.0, 0.4, 1.2], rng.normal(size=(3, 2))
+    here, there = (
+        solve(field, z0, theta, times, rtol=1e-9, atol=1e-11, keep="dense") for z0 in rng.normal(size=(2, 2))
+    )
+    swapped = adjoint(replace(here, sol=there.sol), dL_dz, method=way)
+    want = adjoint(there, dL_dz, method=way)
+    assert np.allclose(swapped.z0, want.z0, rtol=1e-12)
+    assert np.allclose(swapped.theta, want.theta, rtol=1e-12)
+    assert relative(swapped.theta, adjoint(here, dL_dz, method=way).theta) > 1e-3
+
+
+def test_the_nodes_of_the_quadrature_are_exact_to_degree_7_either_way():
+    for ends in ([1.0, 0.7, 0.1], [-0.3, 0.2, 0.9]):
+        t, w = gauss(np.array(ends))
+        for degree in range(8):
+            want = (ends[0] ** (degree + 1) - ends[-1] ** (degree + 1)) / (degree + 1)
+            assert w @ t**degree == pytest.approx(want, abs=1e-15)
+        assert abs(w @ t**8 - (ends[0] ** 9 - ends[-1] ** 9) / 9) > 1e-10
+
+
+def test_nodes_share_a_vjp_where_the_field_says_that_t_does_not_enter():
+    """The same gradient to rounding, by fewer VJPs; a field that says nothing has one for each node."""
+
+    assert groups(MLP([2, 2], time=False), 3) == [slice(0, 3)]
+    assert groups(MLP([2, 2]), 3) == groups(Pendulum(), 3) == [slice(j, j + 1) for j in range(3)]
+    rng = np.random.default_rng(2)
+    for shape in ((2,), (3, 2), (2, 3, 2)):
+        field = MLP([2, 3, 2], time=False)
+        theta, z0, dL_dz = field.init(rng), rng.normal(size=shape), rng.normal(size=(3, *shape))
+        trajectory = solve(field, z0, theta, [0.0, 0.4, 1.2], keep="dense")
+        together = adjoint(trajectory, dL_dz, method="quadrature")
+        apart = adjoint(replace(trajectory, field=OnlyVJP(field)), dL_dz, method="quadrature")
+        assert np.array_equal(together.z0, apart.z0)
+        assert np.allclose(together.theta, apart.theta, rtol=1e-12, atol=1e-14)
+        assert (apart.nvjp - together.nvjp + 2) % 4 == 0  # two stretches, four nodes a step
+        assert apart.nvjp > together.nvjp
+
+
+# ---- the six agree ---------------------------------------------------------------------------------------------------
 
 
 @some
 @given(problems(strength=2.0).filter(lambda p: p.z0.size <= 9))
-def test_the_three_ways_agree(p):
-    trajectory = solve(p.field, p.z0, p.theta, p.times, method="DOP853", rtol=1e-10, atol=1e-12, keep="stages")
-    ways = [adjoint(trajectory, p.dL_dz, method=way) for way in ("backsolve", "discrete", "forward")]
+def test_the_six_ways_agree(p):
+    trajectory = solve(p.field, p.z0, p.theta, p.times, method="DOP853", rtol=1e-10, atol=1e-12, keep="dense")
+    ways = [adjoint(trajectory, p.dL_dz, method=way) for way in LEAST_KEPT]
     want = reference_gradient(p)
     for block in BLOCKS:
         size = max(np.linalg.norm(getattr(want, block)), 1e-2 * np.linalg.norm(p.dL_dz))
@@ -360,8 +500,13 @@ class Counting(Pendulum):
         return super().vjp(z, t, theta, a)
 
 
-@pytest.mark.parametrize("way", ["backsolve", "discrete"])
-@pytest.mark.parametrize("keep", ["steps", "stages"])
+@pytest.mark.parametrize(
+    ("way", "keep"),
+    [
+        ("backsolve", "steps"), ("backsolve", "observations"), ("discrete", "steps"), ("discrete", "stages"),
+        ("discrete", "dense"), ("checkpointed", "steps"), ("interpolating", "dense"), ("quadrature", "dense"),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("times", [[0.0, 1.0], [0.0, 0.3, 0.31, 1.0]])
 def test_nfev_and_nvjp_are_the_calls_of_the_gradient_alone(way, keep, times):
     field = Counting()
@@ -489,9 +634,10 @@ def test_a_vjp_that_returns_something_else_is_refused(answer, message):
         def vjp(self, z, t, theta, a):
             return answer(a)
 
-    trajectory = solve(Odd(), np.ones((3, 2)), [1.3, 0.1], [0.0, 1.0])
-    with pytest.raises(ValueError, match=message):
-        adjoint(trajectory, np.ones((2, 3, 2)))
+    trajectory = solve(Odd(), np.ones((3, 2)), [1.3, 0.1], [0.0, 1.0], keep="dense")
+    for way in ("backsolve", "checkpointed", "interpolating", "quadrature"):
+        with pytest.raises(ValueError, match=message):
+            adjoint(trajectory, np.ones((2, 3, 2)), method=way)
 
 
 @pytest.mark.parametrize("answer", [None, (1.0, 2.0)])
@@ -500,7 +646,7 @@ def test_a_vjp_of_other_than_three_blocks_raises(answer):
         def vjp(self, z, t, theta, a):
             return answer
 
-    trajectory = solve(Odd(), np.ones((3, 2)), [1.3, 0.1], [0.0, 1.0], keep="steps")
-    for way in ("backsolve", "discrete"):
+    trajectory = solve(Odd(), np.ones((3, 2)), [1.3, 0.1], [0.0, 1.0], keep="dense")
+    for way in ("backsolve", "checkpointed", "interpolating", "quadrature", "discrete"):
         with pytest.raises((TypeError, ValueError), match="unpack"):
             adjoint(trajectory, np.ones((2, 3, 2)), method=way)
