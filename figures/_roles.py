@@ -54,7 +54,10 @@ def diverging() -> Colormap:
     return LinearSegmentedColormap.from_list("roles", steps)
 
 
-def sequential() -> Colormap:
-    """Return a map of sizes: background at 0, half-way to muted at the top, so that muted lines can stand on it."""
-    ends = to_rgba_array([rcParams["axes.facecolor"], colour("muted")])
-    return LinearSegmentedColormap.from_list("background to muted", [ends[0], ends.mean(axis=0)])
+def sequential(top: str | None = None) -> Colormap:
+    """Return a map of sizes: background at 0, and at the top the colour of a role.
+
+    Without a role it ends half-way to muted, a ground on which curves can stand; a density has to be seen itself.
+    """
+    ends = to_rgba_array([rcParams["axes.facecolor"], colour(top or "muted")])
+    return LinearSegmentedColormap.from_list("sizes", ends if top else [ends[0], ends.mean(axis=0)])

@@ -1,6 +1,9 @@
 """What the last equation of section 3.3 does to training: as printed it descends, as corrected it climbs."""
 
+from functools import partial
+
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from scipy.stats import multivariate_normal
@@ -9,6 +12,7 @@ from refode import MLP, ContinuousFlow
 from refode.as_printed import climb
 from refode.datasets import two_moons
 
+from ._kept import kept
 from ._roles import points, role, sequential
 from ._text import beside, canvas, title
 
@@ -27,6 +31,7 @@ ALT = (
 NOTE_IDS = ("D62", "P49", "P50", "E48", "E49", "E50", "E51")
 COST_S = 20.0
 SIZES = ("beamer169", "beamer43", "ppt169", "text")
+KEPT = "training"
 
 RUNS = {"corrected": "forward", "as printed": "adjoint", "Theorem 1 literally": "alternative"}
 SIDE = 2.4  # of the maps, from the centre
@@ -60,7 +65,7 @@ def data(seed: int = 0, fast: bool = False) -> dict:
     }
 
 
-compute = data  # the argument of draw hides the name
+compute = partial(kept, "wrong_gradient")
 
 
 def draw(data: dict | None = None, *, fig: FigureBase | None = None) -> FigureBase:
@@ -91,6 +96,7 @@ def _draw_climb(ax: Axes, data: dict) -> None:
 
 
 def _draw_density(ax: Axes, data: dict, density: np.ndarray, name: str) -> None:
-    ax.pcolormesh(data["side"], data["side"], density, cmap=sequential(), shading="nearest", rasterized=True)
-    ax.plot(*data["known"][:SHOWN].T, **points("data") | {"markersize": 1.5, "markeredgewidth": 0.2})
+    ax.pcolormesh(data["side"], data["side"], density, cmap=sequential("forward"), shading="nearest", rasterized=True)
+    small = {f"marker{length}": 0.4 * rcParams[f"lines.marker{length}"] for length in ("size", "edgewidth")}
+    ax.plot(*data["known"][:SHOWN].T, **points("data") | small)
     ax.set(aspect="equal", xticks=[], yticks=[], ylabel=name)
