@@ -1,18 +1,20 @@
 """What is wrong with a vector field, block by block: the first thing to run on a hand-written VJP.
 
 a·∇f is the gradient of the scalar a·f (E17), so every block of a VJP can be differentiated afresh from f alone: by
-complex step where the code carries complex numbers, by extrapolated central differences where it does not.
+complex step where the code carries complex numbers, by extrapolated central differences where it does not. Second
+derivatives are derivatives of the VJP: w·∇§1 f v is the product of v with the z block of w.
 """
 
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from refode.arguments import real_array
+from refode.divergence import directions
 from refode.fields import VectorField, of_sample
 from refode.finite_difference import central_difference, complex_step, richardson
 from refode.types import Array
@@ -62,7 +64,8 @@ def check_field(
 
     Parameters
     ----------
-    field : object with n, m, __call__ and vjp; linearize, jvp and jacobian are checked where it brings them
+    field : object with n, m, __call__ and vjp; linearize, jvp and jacobian are checked where it brings them, and, once
+        the VJP is right, jvp_vjp and linearize_divergence, for the exact trace and for probes
     z (B, n), t, theta (m,) : where to look; by default three random samples and random parameters, N(0, 1). Give your
         own where the field is not defined everywhere
     rng : draws those and the cotangents; default_rng(0) if None
@@ -79,6 +82,8 @@ def check_field(
         rows.append(_row(what, compare, probe.allowed))
         if what == "f: shape and dtype" and not rows[-1].ok:
             break  # nothing else can be said
+    if all(row.ok for row in rows if row.what.startswith(("f:", "vjp:"))):
+        rows += [_row(what, compare, probe.allowed_twice) for what, compare in probe.second_derivatives()]
     return FieldReport(tuple(rows), probe.oracle)
 
 
@@ -114,16 +119,27 @@ class _Probe:
     ) -> None:
         self.field, self.z, self.t, self.theta, self.a = field, z, t, theta, a
         self.tangent = rng.normal(size=z.shape), float(rng.normal()), rng.normal(size=field.m)
-        self.analytic = self._carries_complex()
+        self.c, self.w = rng.normal(size=len(z)), rng.normal(size=z.shape)
+        self.v, self.probes = rng.normal(size=z.shape), rng.normal(size=(2, *z.shape))
+        self.analytic = self._carries_complex(field)
         self.oracle = "complex step" if self.analytic else "central differences"
         self.allowed = COMPLEX_TOLERANCE if self.analytic else DIFFERENCE_TOLERANCE
 
-    def _carries_complex(self) -> bool:
-        """Whether complex step agrees with a central difference along one direction."""
+    @cached_property
+    def analytic_twice(self) -> bool:
+        """Whether the z block of the VJP carries complex numbers as well."""
+        return self.analytic and self._carries_complex(lambda z, t, theta: self.field.vjp(z, t, theta, self.a)[0])
+
+    @property
+    def allowed_twice(self) -> float:
+        return COMPLEX_TOLERANCE if self.analytic_twice else DIFFERENCE_TOLERANCE
+
+    def _carries_complex(self, f: Callable[..., Array]) -> bool:
+        """Whether complex step of f(z, t, θ) agrees with a central difference along one direction."""
 
         def along(s: Any) -> Any:
             dz, dt, dtheta = self.tangent
-            return self.field(self.z + s * dz, self.t + s * dt, self.theta + s * dtheta)
+            return f(self.z + s * dz, self.t + s * dt, self.theta + s * dtheta)
 
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -150,6 +166,18 @@ class _Probe:
             yield "jvp", self._jvp
         if hasattr(field, "jacobian"):
             yield "jacobian", self._jacobian
+
+    def second_derivatives(self) -> Iterator[tuple[str, Callable[[], Comparison]]]:
+        """What can be compared if the VJP is right."""
+        if hasattr(self.field, "jvp_vjp"):
+            for block, name in enumerate(("z", "t", "theta")):
+                yield f"jvp_vjp: w.d(Jv)/d{name}", partial(self._jvp_vjp, block, name)
+        if hasattr(self.field, "linearize_divergence"):
+            for kind, probes in (("trace", None), ("probes", self.probes)):
+                yield f"{kind}: f", partial(self._divergence, 0, probes)
+                yield f"{kind}: tau", partial(self._divergence, 1, probes)
+                for block, name in enumerate(("z", "t", "theta")):
+                    yield f"{kind}: d/d{name}", partial(self._divergence_pullback, probes, block, name)
 
     def _f(self) -> Array:
         return self.field(self.z, self.t, self.theta)
@@ -187,6 +215,49 @@ class _Probe:
 
     def _batch(self) -> Comparison:
         return self._f(), np.stack([field(z, self.t, self.theta) for field, z in self._alone()]), "f"
+
+    def _gradient_twice(self, g: Callable[[Any, Any, Any], Any], block: int) -> Array:
+        """One block of the gradient of the scalar g(z, t, θ), which is made of f and its VJP."""
+        z, t, theta = self.z, self.t, self.theta
+        of_block: Callable[[Any], Any] = (
+            lambda x: g(x, t, theta), lambda x: g(z, x, theta), lambda x: g(z, t, x)
+        )[block]  # fmt: skip
+        x = (z, t, theta)[block]
+        return complex_step(of_block, x) if self.analytic_twice else richardson(of_block, x, DIFFERENCE_STEP)
+
+    def _jvp_vjp(self, block: int, name: str) -> Comparison:
+        def paired(z: Any, t: Any, theta: Any) -> Any:  # w·J v
+            return np.sum(self.field.vjp(z, t, theta, self.w)[0] * self.v)
+
+        z_bar, t_bar, theta_bar = self.field.jvp_vjp(  # type: ignore[attr-defined]
+            self.z, self.t, self.theta, self.v, self.w
+        )
+        return (z_bar, t_bar, theta_bar)[block], self._gradient_twice(paired, block), name
+
+    def _divergence(self, part: int, probes: Array | None) -> Comparison:
+        """f, and τ = κ Σ v·J v from f alone."""
+        got = self.field.linearize_divergence(self.z, self.t, self.theta, probes)  # type: ignore[attr-defined]
+        if part == 0:
+            return got[0], self._f(), "f"
+        V, weight = directions(self.z, probes)
+        JV = self.gradient(lambda s: np.stack([self.field(self.z + s * v, self.t, self.theta) for v in V]), 0.0)
+        return got[1], weight * np.sum(V * JV, axis=(0, -1)), "tau"
+
+    def _divergence_pullback(self, probes: Array | None, block: int, name: str) -> Comparison:
+        V, weight = directions(self.z, probes)
+
+        def paired(z: Any, t: Any, theta: Any) -> Any:  # Σ a·f + Σ c τ
+            samples, v = np.broadcast_to(z, V.shape).reshape(-1, z.shape[-1]), V.reshape(-1, z.shape[-1])
+            J_v = self.field.vjp(samples, t, theta, v)[0] * v
+            tau = weight * np.sum(J_v.reshape(V.shape), axis=(0, -1))
+            return np.sum(self.a * self.field(z, t, theta)) + np.sum(self.c * tau)
+
+        _, _, pullback = self.field.linearize_divergence(  # type: ignore[attr-defined]
+            self.z, self.t, self.theta, probes
+        )
+        pullback(self.a, self.c)  # what a pullback keeps must outlast its first use
+        z_bar, t_bar, theta_bar = pullback(self.a, self.c)
+        return (z_bar, t_bar, theta_bar)[block], self._gradient_twice(paired, block), name
 
     def _alone(self) -> list[tuple[Any, Array]]:
         """Each sample and its field."""

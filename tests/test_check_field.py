@@ -19,12 +19,17 @@ from refode import (
     WithRunningCost,
     check_field,
 )
+from refode.check_field import COMPLEX_TOLERANCE, DIFFERENCE_TOLERANCE
+from refode.planar import ContinuousPlanar, HyperPlanar
 
 NET = MLP([2, 3, 2])
 SHAPE, BATCH = "f: shape and dtype", "f: batch = one by one"
 VJP = ["vjp: a.df/dz", "vjp: a.df/dt", "vjp: a.df/dtheta"]
 LINEARIZE = ["linearize: f", "linearize: a.df/dz", "linearize: a.df/dt", "linearize: a.df/dtheta"]
 ROWS = [SHAPE, BATCH, *VJP, *LINEARIZE, "jvp", "jacobian"]
+JVP_VJP = ["jvp_vjp: w.d(Jv)/dz", "jvp_vjp: w.d(Jv)/dt", "jvp_vjp: w.d(Jv)/dtheta"]
+TRACE = ["trace: f", "trace: tau", "trace: d/dz", "trace: d/dt", "trace: d/dtheta"]
+PROBES = ["probes: f", "probes: tau", "probes: d/dz", "probes: d/dt", "probes: d/dtheta"]
 
 
 class Right:
@@ -48,11 +53,34 @@ class Right:
         return NET.jacobian(z, t, theta)
 
 
+class Twice(Right):
+    """The same, with second derivatives."""
+
+    def jvp_vjp(self, z, t, theta, v, w):
+        return NET.jvp_vjp(z, t, theta, v, w)
+
+    def linearize_divergence(self, z, t, theta, probes=None):
+        return NET.linearize_divergence(z, t, theta, probes)
+
+
 class RealOnly(Right):
     """The same, blind to imaginary parts, as abs or a cast to float would make it."""
 
     def __call__(self, z, t, theta):
         return NET(np.real(z), np.real(t), np.real(theta))
+
+
+class TwiceByDifferences(Twice):
+    """Second derivatives, of an f that is blind to imaginary parts."""
+
+    __call__ = RealOnly.__call__
+
+
+class TwiceOfRealVJP(Twice):
+    """Second derivatives, of a VJP alone that is."""
+
+    def vjp(self, z, t, theta, a):
+        return NET.vjp(np.real(z), np.real(t), np.real(theta), a)
 
 
 class Cast(Right):
@@ -101,12 +129,13 @@ def test_a_network_passes(case, seed):
     report = check_field(field, rng=np.random.default_rng(seed))
     assert report.ok, report
     assert report.oracle == "complex step"
-    assert [row.what for row in report.rows] == ROWS
+    assert [row.what for row in report.rows] == [*ROWS, *JVP_VJP, *TRACE, *PROBES]
 
 
 FIELDS = [
     Linear(3), LotkaVolterra(), VanDerPol(), CubicSpiral(), Pendulum(), Parameterless(), Augmented(NET, 1),
-    WithRunningCost(NET, KineticEnergy(NET)), Right(), OnlyVJP(NET),
+    WithRunningCost(NET, KineticEnergy(NET)), Right(), Twice(), OnlyVJP(NET),
+    ContinuousPlanar(2, 3, gated=True), HyperPlanar(2, 2, 3),
 ]  # fmt: skip
 
 
@@ -115,7 +144,10 @@ def test_a_right_field_passes(field):
     report = check_field(field)
     assert report.ok, report
     assert report.oracle == "complex step"
-    optional = {"linearize": LINEARIZE, "jvp": ["jvp"], "jacobian": ["jacobian"]}
+    optional = {
+        "linearize": LINEARIZE, "jvp": ["jvp"], "jacobian": ["jacobian"], "jvp_vjp": JVP_VJP,
+        "linearize_divergence": TRACE + PROBES,
+    }  # fmt: skip
     brought = [row for method, rows in optional.items() if hasattr(field, method) for row in rows]
     assert [row.what for row in report.rows] == [SHAPE, BATCH, *VJP, *brought]
 
@@ -242,7 +274,7 @@ BY_VJP = {
 }
 
 
-@pytest.mark.parametrize("base", [Right, RealOnly], ids=["complex step", "differences"])
+@pytest.mark.parametrize("base", [Right, RealOnly, Twice], ids=["complex step", "differences", "second derivatives"])
 @pytest.mark.parametrize(("vjp", "rows"), BY_VJP.values(), ids=BY_VJP)
 def test_a_mistake_in_the_vjp_fails_in_its_rows_alone(vjp, rows, base):
     report = check_field(type("Planted", (base,), {"vjp": vjp})())
@@ -306,6 +338,98 @@ BY_METHOD = {
 def test_a_mistake_in_an_optional_method_fails_in_its_rows_alone(method, wrong, rows, base):
     report = check_field(type("Planted", (base,), {method: wrong})())
     assert failed(report) == rows, report
+
+
+def of_second(change):
+    return lambda self, z, t, theta, v, w: change(*NET.jvp_vjp(z, t, theta, v, w))
+
+
+def swapped(self, z, t, theta, v, w):
+    """The VJP of J w with v, not of J v with w."""
+    return NET.jvp_vjp(z, t, theta, w, v)
+
+
+def of_trace(part, change):
+    """A linearize_divergence of which f, τ, or what the pullback gives goes through `change`."""
+
+    def linearize_divergence(self, z, t, theta, probes=None):
+        dz, tau, pullback = NET.linearize_divergence(z, t, theta, probes)
+        return (
+            change(dz) if part == "f" else dz,
+            change(tau) if part == "tau" else tau,
+            (lambda a, c: change(*pullback(a, c))) if part == "pullback" else pullback,
+        )
+
+    return linearize_divergence
+
+
+def without_curvature(self, z, t, theta, probes=None):
+    """a·∇f alone, as if τ were constant: the note's last equation as printed."""
+    dz, tau, pullback = NET.linearize_divergence(z, t, theta, probes)
+    return dz, tau, lambda a, c: pullback(a, 0 * c)
+
+
+def of_probes(change):
+    """A linearize_divergence that does something else with probes, and is right without."""
+
+    def linearize_divergence(self, z, t, theta, probes=None):
+        return NET.linearize_divergence(z, t, theta, None if probes is None else change(probes))
+
+    return linearize_divergence
+
+
+def popped(self, z, t, theta, probes=None):
+    dz, tau, pullback = NET.linearize_divergence(z, t, theta, probes)
+    tape = [pullback]
+    return dz, tau, lambda a, c: tape.pop()(a, c)
+
+
+def both(*rows):
+    """Those of the exact trace and those of the estimate."""
+    return [TRACE[i] for i in rows] + [PROBES[i] for i in rows]
+
+
+SECOND = {
+    "z": ("jvp_vjp", of_second(lambda z, t, theta: (-z, t, theta)), JVP_VJP[:1]),
+    "t": ("jvp_vjp", of_second(lambda z, t, theta: (z, 2 * t, theta)), JVP_VJP[1:2]),
+    "theta": ("jvp_vjp", of_second(lambda z, t, theta: (z, t, theta / 3)), JVP_VJP[2:]),
+    "v for w": ("jvp_vjp", swapped, JVP_VJP),
+    "two blocks": ("jvp_vjp", of_second(lambda z, t, theta: (z, theta)), JVP_VJP),
+    "jvp_vjp raising": ("jvp_vjp", raising, JVP_VJP),
+    "f": ("linearize_divergence", of_trace("f", lambda dz: 1.1 * dz), both(0)),
+    "sign of tau": ("linearize_divergence", of_trace("tau", lambda tau: -tau), both(1)),
+    "mean of tau": ("linearize_divergence", of_trace("tau", lambda tau: tau.mean() + 0 * tau), both(1)),
+    "sum of tau": ("linearize_divergence", of_trace("tau", np.sum), both(1)),
+    "pullback z": ("linearize_divergence", of_trace("pullback", lambda z, t, theta: (z[::-1], t, theta)), both(2)),
+    "pullback t": ("linearize_divergence", of_trace("pullback", lambda z, t, theta: (z, 0 * t, theta)), both(3)),
+    "pullback theta": ("linearize_divergence", of_trace("pullback", lambda z, t, theta: (z, t, 2 * theta)), both(4)),
+    "no second derivative": ("linearize_divergence", without_curvature, both(2, 3, 4)),
+    "pullback once": ("linearize_divergence", popped, both(2, 3, 4)),
+    "half the probes": ("linearize_divergence", of_probes(lambda v: v[:1]), PROBES[1:]),
+    "probes of others": ("linearize_divergence", of_probes(lambda v: v[:, ::-1]), PROBES[1:]),
+    "linearize_divergence raising": ("linearize_divergence", raising, both(*range(5))),
+}
+
+
+@pytest.mark.parametrize("base", [Twice, TwiceByDifferences, TwiceOfRealVJP])
+@pytest.mark.parametrize(("method", "wrong", "rows"), SECOND.values(), ids=SECOND)
+def test_a_mistake_in_a_second_derivative_fails_in_its_rows_alone(method, wrong, rows, base):
+    report = check_field(type("Planted", (base,), {method: wrong})())
+    assert sorted(failed(report)) == sorted(rows), report
+
+
+@pytest.mark.parametrize("base", [Twice, TwiceByDifferences, TwiceOfRealVJP])
+def test_second_derivatives_are_compared_however_sharply_it_can_be_done(base):
+    report = check_field(base())
+    assert report.ok, report
+    assert report.oracle == ("central differences" if base is TwiceByDifferences else "complex step")
+    allowed = COMPLEX_TOLERANCE if base is Twice else DIFFERENCE_TOLERANCE
+    assert {r.allowed for r in report.rows if r.what in JVP_VJP + TRACE + PROBES} == {allowed}
+
+
+def test_of_a_wrong_vjp_no_second_derivative_is_said():
+    report = check_field(type("Planted", (Twice,), {"vjp": altered(lambda z, t, theta: (z, t, -theta))})())
+    assert [row.what for row in report.rows] == ROWS
 
 
 def of_value(change):
