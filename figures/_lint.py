@@ -155,7 +155,7 @@ def _used_colours(artist: Artist) -> np.ndarray:
     elif isinstance(artist, Text):
         used.append(artist.get_color())
     elif isinstance(artist, Patch):
-        used += [artist.get_facecolor(), artist.get_edgecolor()]
+        used += [artist.get_facecolor(), *([artist.get_edgecolor()] if artist.get_linewidth() else [])]
     elif isinstance(artist, Collection) and artist.get_array() is None:
         used += [*artist.get_facecolor(), *artist.get_edgecolor()]
     return np.vstack([to_rgba_array(entry) for entry in used if len(to_rgba_array(entry))] or [np.empty((0, 4))])

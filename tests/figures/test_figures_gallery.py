@@ -1,7 +1,9 @@
-"""Every figure keeps the calling convention, and draws without a warning or a fault in light and in print."""
+"""Every figure keeps the calling convention, and draws without a warning or a fault in all themes, sizes and print."""
 
 import ast
 import re
+from collections import Counter
+from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,25 +24,84 @@ def close():
     plt.close("all")
 
 
-def looks():
-    """Each figure in light and in print, each look at another of the figure's sizes."""
-    sizes = {name: _registry.describe(name).sizes for name in NAMES}
-    return [
-        pytest.param(name, sizes[name][(index + mono) % len(sizes[name])], mono, id=f"{name}-{look}")
-        for index, name in enumerate(NAMES)
-        for mono, look in enumerate(("light", "mono"))
-    ]
+@pytest.fixture(scope="session")
+def shown(data, kept):
+    """The data of a figure by its name: those that are kept, or the fast ones."""
+    return lambda name: kept(name) if _registry.describe(name).kept else data(name)
 
 
-@pytest.mark.parametrize(("name", "size", "mono"), looks())
-def test_draws_without_a_fault(name, size, mono, data):
-    module, about = _registry.load(name), _io.filled(_registry.describe(name), data(name))
-    with _styles.style(size=size, mono=mono):
-        figure = _io.draw(module, data(name))
+LOOKS = {"light": ("light", False), "dark": ("dark", False), "mono": ("light", True)}
+
+
+def matrix():
+    """Every figure in every look at every size; of these the long run alone draws what has no new pair in it."""
+    turn = Counter()
+    for name in NAMES:
+        sizes = _registry.describe(name).sizes
+        pairs = {(list(LOOKS)[turn[size] % len(LOOKS)], size) for size in sizes}
+        pairs |= {(look, sizes[0]) for look in set(LOOKS) - {look for look, _ in pairs}}
+        turn.update(sizes)
+        for look, size in product(LOOKS, sizes):
+            marks = () if (look, size) in pairs else pytest.mark.slow
+            yield pytest.param(name, look, size, id=f"{name}-{look}-{size}", marks=marks)
+
+
+@pytest.mark.parametrize(("name", "look", "size"), list(matrix()))
+def test_draws_without_a_fault(name, look, size, shown):
+    module, about = _registry.load(name), _io.filled(_registry.describe(name), shown(name))
+    theme, mono = LOOKS[look]
+    with _styles.style(theme, size, mono=mono):
+        figure = _io.draw(module, shown(name))
         assert lint(figure, about.alt) == []
         # a font such as cmss10 lacks the letters of mathematics: they all stand in mathtext, which has its own
         assert all(re.sub(r"\$[^$]*\$", "", text).isascii() for text in words(figure))
         assert figure.get_size_inches() == pytest.approx(rcParams["figure.figsize"])
+
+
+def pages():
+    """Every figure at every size, in the usual run at another one for each figure."""
+    for index, name in enumerate(NAMES):
+        sizes = _registry.describe(name).sizes
+        for k, size in enumerate(sizes):
+            marks = () if k == index % len(sizes) else pytest.mark.slow
+            yield pytest.param(name, size, id=f"{name}-{size}", marks=marks)
+
+
+@pytest.mark.parametrize(("name", "size"), list(pages()))
+def test_its_page_has_the_size_to_a_tenth_of_a_point(name, size, shown, tmp_path):
+    about, request = _io.filled(_registry.describe(name), shown(name)), _io.Request(size=size)
+    with _styles.style(size=size):
+        [path] = _io.save(_io.draw(_registry.load(name), shown(name)), tmp_path / name, ["pdf"], about, request)
+        wanted = 72 * np.array(rcParams["figure.figsize"])
+    assert np.allclose(page_of(path.read_bytes()), wanted, rtol=0, atol=0.1)
+
+
+def test_the_usual_run_has_every_pair():
+    usual = [case.values for case in matrix() if not case.marks]
+    for name in NAMES:
+        assert {look for other, look, _ in usual if other == name} == set(LOOKS)
+        assert {size for other, _, size in usual if other == name} == set(_registry.describe(name).sizes)
+    assert {case[1:] for case in usual} == set(product(LOOKS, _styles.SIZES))
+
+
+OWN = ("#102030", "#405060", "#708090", "#20a0b0", "#c0d0e0", "#909aa0")
+PAGE, INK = "#f0e8d8", "#331122"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lecturers_own_style_sheet_recolours_it(name, shown):
+    """No colour is left that the sheet did not set."""
+    inks = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color")
+    pages = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
+    sheet = dict.fromkeys(inks, INK) | dict.fromkeys(pages, PAGE) | {"axes.prop_cycle": plt.cycler("color", OWN)}
+    with plt.style.context(["figures.styles.base", "figures.styles.beamer169", sheet], after_reset=True):
+        figure = _io.draw(_registry.load(name), shown(name))
+        assert [fault for fault in lint(figure, "Some text.") if fault.startswith("colour")] == []
+
+
+def page_of(pdf):
+    """The width and height of a PDF's page in points."""
+    return [float(side) for side in re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+) ?\]", pdf).groups()]
 
 
 def words(figure):
