@@ -1,8 +1,9 @@
 """What an eye would object to, found by looking at the laid-out figure: `lint(fig, alt)` lists the faults in words.
 
-A picture passes if all its text can be read (large enough, inside the page, not on other text, not crossed by a
-curve), if every colour is a role of the active style, if no two curves look the same, if the page keeps its size,
-and if there is a text for those who cannot see it. Tick labels outside the view are not drawn, so they don't count.
+A picture passes if all its text can be read (large enough, dark enough, inside the page, not on other text, not
+crossed by a curve), if every colour is a role of the active style, if no two curves look the same, if the page keeps
+its size, and if there is a text for those who cannot see it. Tick labels outside the view are not drawn, so they don't
+count.
 """
 
 from collections.abc import Iterator
@@ -19,11 +20,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from matplotlib.typing import ColorType
 
 from ._geometry import box_of, curves, inside
 from ._roles import ROLES, colour
 
 SMALLEST_TEXT = 7.0  # points, on the finished page
+FAINTEST_TEXT = 2.95  # contrast: W3C asks 3 of large letters, and our faintest role, the alternative's, has 3.0
 SLACK = 1.0  # points by which neighbouring boxes may touch: a box is a little larger than its ink
 TITLE_GAP = 3.0  # points (4 px at 96 dpi) that keep two titles apart
 _NAMED_COLOURS = ("text.color", "axes.edgecolor", "axes.facecolor", "axes.labelcolor", "figure.facecolor",
@@ -41,6 +44,7 @@ def lint(fig: Figure, alt: str) -> list[str]:
     boxes = [box_of(text) for text in texts]
     faults = [
         *_small_text(texts),
+        *_faint_text(texts),
         *_clipped_text(fig, texts, boxes),
         *_text_on_text(fig, texts, boxes),
         *_curve_on_text(fig, texts, boxes),
@@ -56,6 +60,27 @@ def _small_text(texts: list[Text]) -> Iterator[str]:
     for text in texts:
         if text.get_fontsize() < SMALLEST_TEXT:
             yield f"text below {SMALLEST_TEXT:g} pt: {_quote(text)} has {text.get_fontsize():.1f} pt"
+
+
+def _faint_text(texts: list[Text]) -> Iterator[str]:
+    """Text is read against its page; what stands on a map, or on ground of its own, is left to the eye."""
+    for text in texts:
+        own_ground = text.get_bbox_patch() or text.get_path_effects() or (text.axes and _has_map(text.axes))
+        contrast = _contrast(text.get_color(), rcParams["axes.facecolor" if text.axes else "figure.facecolor"])
+        if not own_ground and contrast < FAINTEST_TEXT:
+            yield f"faint text: {_quote(text)} has contrast {contrast:.1f} with its page"
+
+
+def _has_map(axes: Axes) -> bool:
+    return bool(axes.images) or any(lines.get_array() is not None for lines in axes.collections)
+
+
+def _contrast(one: ColorType, other: ColorType) -> float:
+    """Return the contrast of two colours, from 1 to 21, as W3C defines it (WCAG 2, relative luminance)."""
+    srgb = to_rgba_array([one, other])[:, :3]
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    low, high = sorted(linear @ (0.2126, 0.7152, 0.0722) + 0.05)
+    return high / low
 
 
 def _clipped_text(fig: Figure, texts: list[Text], boxes: list[Bbox]) -> Iterator[str]:

@@ -4,7 +4,9 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib import rcParams
 
+from figures import _styles
 from figures._lint import lint
 from figures._roles import colour, points, role
 from figures._text import beside, canvas, label, title
@@ -35,6 +37,10 @@ def test_a_good_picture_is_clean(light):
 
 def small_text(fig, left, right):
     left.set_xlabel("depth", fontsize=6.5)
+
+
+def faint_text(fig, left, right):
+    left.text(0.1, 0.5, "hidden", color=colour("data"))
 
 
 def text_off_the_page(fig, left, right):
@@ -93,6 +99,7 @@ def titles_touch(fig, left, right):
 
 BAD = {
     small_text: "text below 7 pt: 'depth' has 6.5 pt",
+    faint_text: r"faint text: 'hidden' has contrast 2\.1 with its page",
     text_off_the_page: "clipped text: 'cut' leaves the page",
     text_off_its_axes: "clipped text: 'cut' leaves its axes",
     text_on_text: "text over text: 'one' and 'other'",
@@ -115,6 +122,27 @@ def test_each_fault_is_found_and_no_other(light, spoil, fault):
     faults = lint(fig, "Some text.")
     assert len(faults) == 1, faults
     assert re.match(fault, faults[0])
+
+
+@pytest.mark.parametrize(("theme", "mono"), [("dark", False), ("light", True)])
+def test_a_picture_is_checked_against_the_style_it_is_drawn_in(light, theme, mono):
+    """What is good in light is good in any theme, and the colours of another theme are foreign there."""
+    blue = colour("forward")
+    with _styles.style(theme, mono=mono):
+        fig, left, _ = good()
+        assert lint(fig, "Some text.") == []
+        left.plot(X, X**2, color=blue, linestyle=":")
+        left.text(0.1, 0.5, "hidden", color=rcParams["axes.facecolor"])
+        faint, foreign = lint(fig, "Some text.")
+    assert faint == "faint text: 'hidden' has contrast 1.0 with its page"
+    assert foreign.startswith("colour outside the roles: #004488")
+
+
+def test_text_on_a_map_or_on_ground_of_its_own_is_left_to_the_eye(light):
+    fig, left, right = good()
+    left.text(0.1, 0.5, "white", color="white", bbox={"facecolor": "black"})
+    right.text(0.5, 0.5, "white", color="white", transform=right.transAxes)
+    assert lint(fig, "Some text.") == []
 
 
 def test_missing_alt_text_and_a_page_that_shrinks(light):
