@@ -26,9 +26,9 @@ CAPTION = (
     "{spread:.0e} of it."
 )
 ALT = (
-    "Left, a column of discs moves right along paths: where the paths spread the discs become large pale ellipses, "
-    "where they close up small dark ones. Right, three curves over time, one rising, one falling and one between, each "
-    "with circles and crosses that lie on it."
+    "Left, a column of discs moves right along paths: where the paths spread the discs become large and faint "
+    "ellipses, where they close up small and strongly coloured ones. Right, three curves over time, one rising, one "
+    "falling and one between, each with circles and crosses that lie on it."
 )
 NOTE_IDS = ("D44", "D47", "D53", "D56")
 COST_S = 0.5
