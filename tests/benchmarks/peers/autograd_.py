@@ -8,7 +8,7 @@ import autograd.numpy as np
 from autograd import value_and_grad
 from autograd.scipy.integrate import odeint
 
-from .cases import Answer, Case, Side, flat
+from .cases import Answer, Case, Side, blocks, flat
 
 LARGEST = 20_000  # LSODA asks for (2 B n + m)² numbers of memory: 3 GB
 
@@ -22,7 +22,7 @@ def sides(case: Case) -> dict[str, Side]:
 
 def gradient(case: Case, tol: float) -> Callable[[], Any]:
     """Value and gradient of a function of (layers, z0)."""
-    layers = tuple(tuple(np.array(block) for block in layer) for layer in case.field.layers(case.theta))
+    layers = tuple(tuple(np.array(block) for block in layer) for layer in blocks(case.field, case.theta))
 
     def rhs(y: Any, t: Any, *layers: Any) -> Any:
         return (net if case.data is not None else flow)(layers, t, np.reshape(y, (len(case.z0), -1))).ravel()
@@ -42,19 +42,24 @@ def gradient(case: Case, tol: float) -> Callable[[], Any]:
 
 
 def net(layers: Any, t: Any, z: Any) -> Any:
-    """f: tanh between the layers, t fed to each."""
-    *hidden, (W, b, c) = layers
-    for W_l, b_l, c_l in hidden:
-        z = np.tanh(np.dot(z, W_l) + (b_l + c_l * t))
-    return np.dot(z, W) + (b + c * t)
+    """f: tanh between the layers, t fed to each where the case says so."""
+    x = affine(layers[0], t, z)
+    for layer in layers[1:]:
+        x = affine(layer, t, np.tanh(x))
+    return x
+
+
+def affine(layer: Any, t: Any, x: Any) -> Any:
+    b = layer[1] + layer[2] * t if len(layer) == 3 else layer[1]
+    return np.dot(x, layer[0]) + b
 
 
 def flow(layers: Any, t: Any, y: Any) -> Any:
     """(f, −τ), with tr ∇f = Σ_h σ′_h Σ_i W1_ih W2_hi."""
-    (W1, b1, c1), (W2, b2, c2) = layers
-    x = np.tanh(np.dot(y[:, :-1], W1) + (b1 + c1 * t))
-    tau = np.dot(1.0 - x * x, np.sum(W1.T * W2, axis=1))
-    return np.concatenate([np.dot(x, W2) + (b2 + c2 * t), -tau[:, None]], axis=1)
+    first, second = layers
+    x = np.tanh(affine(first, t, y[:, :-1]))
+    tau = np.dot(1.0 - x * x, np.sum(first[0].T * second[0], axis=1))
+    return np.concatenate([affine(second, t, x), -tau[:, None]], axis=1)
 
 
 def read(case: Case, found: Any) -> Answer:

@@ -74,11 +74,16 @@ def problem(name: str, sizes: tuple[int, ...], time: bool, batch: int, times: np
     return Case(name, field, theta, z0, times, data)
 
 
+def blocks(field: MLP, theta: np.ndarray) -> list[tuple[np.ndarray, ...]]:
+    """Views (W, b, c) of each layer's parameters, or (W, b) where time is not fed to the net."""
+    return [layer[: 2 + field.time] for layer in field.layers(theta)]
+
+
 def flat(field: MLP, layers: Iterable[Iterable[Any]]) -> np.ndarray:
-    """Gradients (W̄, b̄, c̄) of each layer as one in θ, (m,); the c̄ of a net without time is left out."""
+    """The gradients of these blocks as one in θ, (m,)."""
     theta = np.empty(field.m)
-    for views, blocks in zip(field.layers(theta), layers, strict=True):
-        for view, block in zip(views, blocks, strict=False):
+    for views, found in zip(blocks(field, theta), layers, strict=True):
+        for view, block in zip(views, found, strict=True):
             view[...] = block
     return theta
 

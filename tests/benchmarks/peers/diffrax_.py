@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .cases import Answer, Case, Side, flat
+from .cases import Answer, Case, Side, blocks, flat
 
 jax.config.update("jax_enable_x64", True)
 
@@ -24,7 +24,7 @@ def sides(case: Case) -> dict[str, Side]:
 
 def gradient(case: Case, solver: Any, adjoint: Any) -> Callable[[float], Callable[[], Any]]:
     """One function of (θ, z0, tol) for all tolerances, so that it is compiled once."""
-    layers = [tuple(map(jnp.asarray, layer)) for layer in case.field.layers(case.theta)]
+    layers = [tuple(map(jnp.asarray, layer)) for layer in blocks(case.field, case.theta)]
     z0, times = jnp.asarray(case.z0), jnp.asarray(case.times)
     term = diffrax.ODETerm(lambda t, y, layers: net(layers, t, y) if case.data is not None else flow(layers, t, y))
 
@@ -50,19 +50,24 @@ def gradient(case: Case, solver: Any, adjoint: Any) -> Callable[[float], Callabl
 
 
 def net(layers: Any, t: Any, z: Any) -> Any:
-    """f: tanh between the layers, t fed to each."""
-    *hidden, (W, b, c) = layers
-    for W_l, b_l, c_l in hidden:
-        z = jnp.tanh(z @ W_l + (b_l + c_l * t))
-    return z @ W + (b + c * t)
+    """f: tanh between the layers, t fed to each where the case says so."""
+    x = affine(layers[0], t, z)
+    for layer in layers[1:]:
+        x = affine(layer, t, jnp.tanh(x))
+    return x
+
+
+def affine(layer: Any, t: Any, x: Any) -> Any:
+    W, b, *c = layer
+    return x @ W + (b + c[0] * t if c else b)
 
 
 def flow(layers: Any, t: Any, y: Any) -> Any:
     """(f, −τ), with refode's closed form of the trace for one hidden layer: tr ∇f = Σ_h σ′_h Σ_i W1_ih W2_hi."""
-    (W1, b1, c1), (W2, b2, c2) = layers
-    x = jnp.tanh(y[:, :-1] @ W1 + (b1 + c1 * t))
-    tau = (1.0 - x * x) @ jnp.sum(W1.T * W2, axis=1)
-    return jnp.concatenate([x @ W2 + (b2 + c2 * t), -tau[:, None]], axis=1)
+    first, second = layers
+    x = jnp.tanh(affine(first, t, y[:, :-1]))
+    tau = (1.0 - x * x) @ jnp.sum(first[0].T * second[0], axis=1)
+    return jnp.concatenate([affine(second, t, x), -tau[:, None]], axis=1)
 
 
 def read(case: Case, found: Any) -> Answer:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torchdiffeq
 
-from .cases import Answer, Case, Side, flat
+from .cases import Answer, Case, Side, blocks, flat
 
 
 def sides(case: Case) -> dict[str, Side]:
@@ -42,18 +42,16 @@ class Net(torch.nn.Module):
     def __init__(self, case: Case) -> None:
         super().__init__()
         self.density = case.data is None
-        self.time = case.field.time
-        layers = [layer[: 2 + self.time] for layer in case.field.layers(case.theta)]
         self.layers = torch.nn.ModuleList(
-            torch.nn.ParameterList(torch.nn.Parameter(torch.tensor(block)) for block in layer) for layer in layers
+            torch.nn.ParameterList(torch.nn.Parameter(torch.tensor(block)) for block in layer)
+            for layer in blocks(case.field, case.theta)
         )
 
     def forward(self, t: Any, y: Any) -> Any:
         x = y[0] if self.density else y
-        for layer in self.layers:
-            hidden = x if layer is self.layers[0] else torch.tanh(x)
-            W, b = layer[0], layer[1] + layer[2] * t if self.time else layer[1]
-            x = torch.addmm(b, hidden, W)
+        for k, layer in enumerate(self.layers):
+            hidden = torch.tanh(x) if k else x
+            x = torch.addmm(layer[1] + layer[2] * t if len(layer) == 3 else layer[1], hidden, layer[0])
         if not self.density:
             return x
         weights = (self.layers[0][0].T * self.layers[1][0]).sum(dim=1)  # tr ∇f = Σ_h σ′_h Σ_i W1_ih W2_hi
@@ -61,7 +59,7 @@ class Net(torch.nn.Module):
 
 
 def read(case: Case, found: Any) -> Answer:
-    loss, (z0_bar, *blocks) = found
-    rows = 2 + case.field.time
-    layers = [[block.numpy() for block in blocks[i : i + rows]] for i in range(0, len(blocks), rows)]
+    loss, (z0_bar, *bars) = found
+    numpy = iter(bar.numpy() for bar in bars)
+    layers = [[next(numpy) for _ in layer] for layer in blocks(case.field, case.theta)]
     return Answer(loss.item(), flat(case.field, layers), z0_bar.numpy())
