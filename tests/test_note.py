@@ -43,6 +43,7 @@ def steps_of(name):
 
 
 NAMES = [name for name, _ in OWNERS]
+FLOWS = ("continuous_flows", "likelihood_gradient")
 MARKED = [(name, function) for name in NAMES for function in steps_of(name)]
 
 
@@ -110,6 +111,55 @@ def test_the_tutorial_asks_before_it_answers():
     exercises, solutions = text.split("### Exercises")[1].split("### Solutions")
     numbers = [re.findall(r"^# (\d)\. ", part.split("\n#\n# ###")[0], re.MULTILINE) for part in (exercises, solutions)]
     assert numbers[0] == numbers[1] == [str(k) for k in range(1, 9)]
+
+
+def words_of_prose(text):
+    """The words in the markdown cells of a tutorial, formulas read too: what holds a letter."""
+    cells = re.split(r"^# %%", text, flags=re.MULTILINE)[1:]
+    prose = "".join(cell.removeprefix(" [markdown]") for cell in cells if cell.startswith(" [markdown]"))
+    return sum(any(letter.isalpha() for letter in word) for word in prose.split())
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_tutorial_on_flows_has_more_prose_than_code(name):
+    """Eight to twelve words for a line of code, in cells of six to nine lines."""
+    text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    sizes = [len(cell) for cell in code_cells(text)]
+    assert 8 <= words_of_prose(text) / sum(sizes) <= 12
+    assert 6 <= np.mean(sizes) <= 9
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_tutorial_on_flows_asks_runs_and_explains(name):
+    """Ten questions at least, one or more a section: each ends its prose, then code runs, then prose takes it up."""
+    text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    cells = re.split(r"^# %%", text, flags=re.MULTILINE)[1:]
+    asking = [i for i, cell in enumerate(cells) if "Predict first" in cell]
+    assert len(asking) >= 10
+    for i in asking:
+        assert cells[i].count("Predict first") == 1
+        question = cells[i].split("# Predict first")[1]
+        assert question.rstrip().endswith("?")
+        assert "#\n" not in question
+        kinds = ["markdown" if cell.startswith(" [markdown]") else "code" for cell in cells[i:]]
+        assert kinds[:2] == ["markdown", "code"]
+        assert "markdown" in kinds[2:6]
+    sections = text.split("\n# ## ")[2:]  # after the heading and section 0
+    assert [section.splitlines()[0] for section in sections if "Predict first" not in section] == []
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_tutorial_on_flows_says_what_it_takes_and_ends_with_answers(name):
+    text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    opening = text.split("# %%")[1]
+    assert all(word in opening for word in ("# You need:", "# You get:", "# Seconds:"))
+    exercises, rest = text.split("### Exercises")[1].split("### Solutions")
+    solutions, questions = rest.split("### Three questions, answered by number")
+    for part, count in ((exercises, 4), (solutions, 4), (questions, 3)):
+        assert re.findall(r"^# (\d)\. ", part, re.MULTILINE) == [str(k) for k in range(1, count + 1)]
+    for question in re.split(r"^# \d\. ", questions, flags=re.MULTILINE)[1:]:
+        asked, answered = question.split("?", 1)
+        assert re.search(r"\d", answered.split("(section")[0]), asked
 
 
 def test_every_figure_of_the_tutorial_is_named_where_it_belongs():

@@ -190,6 +190,10 @@ check("E24", "as printed: mass, by z_k and by z_0", as_printed, in_base,
 check("D40 E24", "corrected: the density of z_k integrates to 1",
       density.sum() * 0.1**2, 1, 1e-6)
 # %% [markdown]
+# Of a mass of one the printed formula leaves 0.0436. Nor is it off by a
+# constant, which would do no harm to a fit: what is missing depends on the
+# point and on θ, so that the best θ by that formula is another one.
+#
 # ## 2 Likelihood, inversion, sampling      §3.1: D41, P26 to P30
 #
 # Errata met here: E25, E26, E27, E28, E29.
@@ -374,12 +378,17 @@ check("P51", "... and the library's closed form against the one above",
 # %% [markdown]
 # The rate of log p is the claim of Theorem 2 for this field. No trace is
 # needed to test it: differentiate the closed form in t.
+#
+# Predict first: where in the plane does log p change fastest?
 # %%
 rate = complex_step(lambda t: planar_closed_form(z0, t, u, w, b)[1], 0.7)
 z_t = planar_closed_form(z0, 0.7, u, w, b)[0]
 check("P51", "... and its rate is -h'(w.z + b) w.u",
       rate, -(1 - np.tanh(w @ z_t + b) ** 2) * (w @ u), 1e-12)
 # %% [markdown]
+# On the line w·z + b = 0, where tanh′ is 1 and the rate −w·u. Far from that
+# line all points of one side move alike, and carry the density unchanged.
+#
 # Now the limit. Our copy takes "t ← ∞" (P31). What goes to infinity is the
 # number N of steps on a fixed span, while each step T/N goes to zero (E30):
 #
@@ -546,6 +555,12 @@ def there_and_back(p):
 #
 # Errata met here: E36, E37, E10.
 #
+# The plan. A ratio of two densities is a determinant (D46); divided by ε it
+# becomes a rate (D47); the logarithm and the absolute value go (D48 to D51);
+# a determinant is differentiated (D52); and ε goes to 0 (D53). Each line is
+# tried by itself, both sides of it, since a right result does not vouch for
+# the way: our copy has three slips on this one, and arrives.
+#
 # The proof follows a point for a short time ε (D45) and uses the change of
 # variables of section 1 on the map s_ε (D46). Our copy writes det ∇§1 s_ε,
 # but s_ε returns state, time and parameters, n + 1 + m numbers (E36).
@@ -582,6 +597,8 @@ def change_of_variables(p):
 # D47 is a difference quotient *along the path*, and tends to −τ as ε does to
 # 0. The step halves three times; a residual of first order halves with it.
 # Residuals below the bound would be rounding, and do not count.
+#
+# Predict first: which order would the row report if −τ were the wrong limit?
 # %%
 EPS = 0.04 * 2.0 ** -np.arange(4)
 
@@ -591,6 +608,9 @@ def quotient(p):
     rate = tau(p, p.x, 0.0)
     return EPS, [abs(log_abs_det(grad_s(p, e)) / e - rate) for e in EPS]
 # %% [markdown]
+# Order 0: the residual would tend to the difference of the two limits, and
+# stay there. It is 1, so the limit is right.
+#
 # Our copy writes d log p(z)/dt, without the index t (E37). At a point that
 # stays, the rate is another one, since the density moves past it:
 #
@@ -663,6 +683,8 @@ def variational_equation(p):
 # Then the absolute value goes (D51), because det is positive (P37): it is
 # exp ∫ τ dt, and starts at 1. It is so for every ε, here up to 3, and the
 # bound is 0: nothing may fall below.
+#
+# Predict first: what would it mean for the flow if det came to 0?
 # %%
 @step("D51 P37", bound=0.0)
 def determinant_stays_positive(p):
@@ -670,10 +692,15 @@ def determinant_stays_positive(p):
     dets = [np.linalg.det(grad_s(p, e)) for e in (0.5, 1.0, 2.0, 3.0)]
     return max(0.0, -min(dets))
 # %% [markdown]
+# That a direction is squeezed to nothing, which no way back could restore;
+# but there is one (P35). A layer of section 3 is under no such law: at
+# w·u = −3 its determinant passes through 0, and the plane folds.
+#
 # Jacobi's formula gives the derivative of a determinant (D52):
 #
 #     ∂_ε det A = tr(adj(A) ∂_ε A),      adj(A) = det(A) A⁻¹       ()
 #
+# The second form needs an inverse, which the sign of det has just granted.
 # Both sides take differences of ∇₁s_ε, one after the determinant, one before.
 # %%
 def adjugate(A):

@@ -126,6 +126,8 @@ print(f"at fixed z: |d log p*/dtheta| = {norm(in_theta):.4f}")
 #
 # Its Jacobian is by complex step: x and its n shifted copies are solved back
 # together. The two ways to ℓ share the field and the solver, no formula.
+#
+# Predict first: to how many digits should they agree?
 # %%
 def by_determinant(p, theta):
     h, n = 1e-30, len(p.x)
@@ -139,6 +141,10 @@ def trace_and_determinant_agree(p):
     """corrected: log p* by the trace equals that by the determinant"""
     return ell(p, p.x, 1.0, p.theta) - by_determinant(p, p.theta)
 # %% [markdown]
+# To about twelve: the solver works to 1e-13 a step, takes a few dozen of
+# them, and amplifies an early error by what the flow spreads. Agreement to
+# fewer digits would be a wrong formula; to all sixteen, the same one twice.
+#
 # At t0 the density is the base's, and so is its score, the gradient of log p
 # in the point (D60, P48; the note's ∇_81 is ∇_§1, E45, and its p(z_0) is
 # p(z_t0), E46). Our copy writes the same for every t (D61, E47):
@@ -274,14 +280,11 @@ def log_liouville(p):
 # The same row, and likewise for θ. The adjoint of the augmented solve *is*
 # the score along the path.
 #
-# Predict first: the ordinary adjoint runs backward in time. Why not this one?
-#
-# Because it follows a solve that itself ran backward, from t1 to t0. The sign
-# in the equation is the same for either direction.
-#
 # The library has both: `flow.likelihood_gradient` is derivation 2, by the one
 # adjoint there is; `forward_system` integrates the box. Neither is the judge
 # here: that is complex step of ℓ, and differences of the determinant formula.
+#
+# Predict first: the ordinary adjoint runs backward in time. Why not this one?
 # %%
 TIGHT = {"method": "DOP853", "rtol": 1e-11, "atol": 1e-12}
 
@@ -302,6 +305,9 @@ def corrected_system(p):
     return [relative(got, want) for way in ways
             for got, want in ((way.x, s), (way.theta, g))]
 # %% [markdown]
+# Because it follows a solve that itself ran backward, from t1 to t0. The sign
+# in the equation is the same for either direction.
+#
 # And the judge is judged: differences, all m of them, of the formula without
 # a trace. With h = 3e-3 and one extrapolation the truncation is of the order
 # h⁴ = 1e-10, the rounding 1e-13/h = 1e-10.
