@@ -13,6 +13,7 @@ import numpy as np
 from refode.arguments import real_array
 from refode.divergence import divergence_vjp, linearize_divergence, probes_of
 from refode.fields import VectorField, jvp, slopes
+from refode.tape import Tape
 from refode.types import Array, Pullback, Scalar
 
 
@@ -42,6 +43,11 @@ class WithLogDensity:
             return np.concatenate([z_bar, np.zeros_like(a[..., -1:])], axis=-1), t_bar, theta_bar
 
         return np.concatenate([dz, -tau[..., None]], axis=-1), pullback
+
+    def tape(self, shape: tuple[int, ...]) -> Tape | None:
+        """The field's own tape for the exact trace, where it has one."""
+        own = getattr(self.field, "density_tape", None)
+        return None if own is None or self.probes is not None else own(shape)
 
     def vjp(self, z: Array, t: Scalar, theta: Array, a: Array) -> tuple[Array, Array, Array]:
         return self.linearize(z, t, theta)[1](a)

@@ -4,17 +4,17 @@ A loss is any function of a trajectory that returns (value, dL_dz), or (value, d
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from scipy.integrate import OdeSolver
 
-from refode.adjoint import WAYS, adjoint
-from refode.arguments import observation_times, one_of, real_array
+from refode.arguments import observation_times, real_array
+from refode.differentiable import Differentiable
 from refode.fields import VectorField
 from refode.running_cost import RunningCost, WithRunningCost
-from refode.solve import Trajectory, solve
+from refode.solve import Trajectory
 from refode.types import Array
 
 Loss = Callable[[Trajectory], tuple[Any, ...]]
@@ -99,26 +99,30 @@ def loss_and_gradient(
     method : the way to the gradient, as in `adjoint`
     solver, solve_options : as `method` and the further arguments of `solve`
     """
-    initial = z0 if callable(z0) else _Constant(real_array("z0", z0, ("...", field.n)))
-    times, way = observation_times(times), one_of("method", method, WAYS)
+    initial: InitialState | _Constant = z0 if callable(z0) else _Constant(real_array("z0", z0, ("...", field.n)))
+    times = observation_times(times)
     solved_field = field if running_cost is None else WithRunningCost(field, running_cost)
-    solve_options.setdefault("keep", "steps" if way == "discrete" else "observations")
+    differentiable = Differentiable(solved_field, times, method, solver, **solve_options)
 
     def value_and_gradient(theta: Any) -> tuple[float, Array]:
         theta = real_array("theta", theta, (field.m,))
-        start = real_array("z0", initial(theta), ("...", field.n))
+        start = initial.z0 if isinstance(initial, _Constant) else real_array("z0", initial(theta), ("...", field.n))
         if running_cost is not None:
             start = np.concatenate([start, np.zeros_like(start[..., :1])], axis=-1)  # C(t0) = 0
-        trajectory = solve(solved_field, start, theta, times, method=solver, **solve_options)
+        trajectory, pull_back = differentiable.solve(start, theta)
         value, dL_dz, *direct = loss(_without_cost(trajectory, field) if running_cost is not None else trajectory)
         if running_cost is not None:
             value = value + float(trajectory.z[-1, ..., -1].sum())
             dL_dz = real_array("dL_dz", dL_dz, (*trajectory.z.shape[:-1], field.n))
             dL_dz = np.concatenate([dL_dz, np.zeros_like(trajectory.z[..., -1:])], axis=-1)
             dL_dz[-1, ..., -1] = 1.0  # a_C = 1
-        gradient = adjoint(trajectory, dL_dz, method=way, dL_dtheta=direct[0] if direct else None)
-        through_z0 = initial.vjp(theta, gradient.z0[..., : field.n])
-        return value, gradient.theta + real_array("z0.vjp", through_z0, (field.m,))
+        z0_bar, theta_bar = pull_back(real_array("dL_dz", dL_dz, trajectory.z.shape))
+        if direct:
+            theta_bar = theta_bar + real_array("dL_dtheta", direct[0], (field.m,))
+        if isinstance(initial, _Constant):
+            return value, theta_bar
+        through_z0 = real_array("z0.vjp", initial.vjp(theta, z0_bar[..., : field.n]), (field.m,))
+        return value, theta_bar + through_z0
 
     return value_and_gradient
 
@@ -130,14 +134,8 @@ def _without_cost(trajectory: Trajectory, field: VectorField) -> Trajectory:
     )
 
 
+@dataclass(frozen=True)
 class _Constant:
     """An initial state that θ does not move."""
 
-    def __init__(self, z0: Array) -> None:
-        self.z0 = z0
-
-    def __call__(self, theta: Array) -> Array:
-        return self.z0
-
-    def vjp(self, theta: Array, z0_bar: Array) -> Array:
-        return np.zeros_like(theta)
+    z0: Array

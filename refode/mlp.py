@@ -8,6 +8,7 @@ Rows are samples, so W_l is (width in, width out), the transpose of the note's c
 lines from the last to the first. This is the f of the note's sections 1 to 3.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -16,6 +17,8 @@ import numpy as np
 from refode import activations, mlp_divergence
 from refode.arguments import count, tolerance
 from refode.divergence import DivergencePullback, directions
+from refode.mlp_tape import DensityTape, MLPTape
+from refode.tape import Tape
 from refode.types import Array, Pullback, Scalar
 
 
@@ -52,15 +55,19 @@ class MLP:
         return f"MLP({list(self.sizes)}, {self.activation.name!r}, time={self.time})"
 
     def layers(self, theta: Array) -> Iterator[tuple[Array, Array, Array]]:
-        """Views (W, b, c) of each layer's parameters, (in, out), (out,) and (out,); without time, c is a constant 0.
+        """Views (W, b, c) of each layer's parameters, (in, out), (out,) and (out,); without time, c is a constant 0."""
+        for block, fan_in in zip(self.blocks(theta), self.sizes, strict=False):
+            yield block[:fan_in], block[fan_in], block[fan_in + 1] if self.time else np.zeros_like(block[fan_in])
+
+    def blocks(self, theta: Array) -> Iterator[Array]:
+        """Views [W; b; c] of each layer's parameters, (in + 1 or 2, out).
 
         The one place that knows the layout: θ is the layers one after another, each the rows of W, then b, then c.
         """
         start = 0
         for fan_in, fan_out in pairwise(self.sizes):
             rows = fan_in + 1 + self.time
-            block = theta[start : start + rows * fan_out].reshape(rows, fan_out)
-            yield block[:fan_in], block[fan_in], block[fan_in + 1] if self.time else np.zeros_like(block[fan_in])
+            yield theta[start : start + rows * fan_out].reshape(rows, fan_out)
             start += rows * fan_out
 
     def init(self, rng: np.random.Generator, gain: float = 1.0) -> Array:
@@ -132,6 +139,14 @@ class MLP:
         """The VJP, with cotangent w (..., n), of (z, t, θ) ↦ ∇§1 f·v: three blocks, by reverse over forward mode."""
         _, _, pullback = mlp_divergence.linearize_jvp(self, z, t, theta, v[None])
         return pullback(np.zeros_like(w), w[None])
+
+    def tape(self, shape: tuple[int, ...]) -> Tape:
+        """Room for a solve's evaluations on states of that shape, (..., n)."""
+        return MLPTape(self, math.prod(shape[:-1]), self.n)
+
+    def density_tape(self, shape: tuple[int, ...]) -> Tape | None:
+        """Room for evaluations of (f, −τ) on states (z, Δ) of that shape, (..., n + 1); for one hidden layer."""
+        return DensityTape(self, math.prod(shape[:-1])) if len(self.sizes) == 3 else None
 
     def linearize_divergence(
         self, z: Array, t: Scalar, theta: Array, probes: Array | None = None

@@ -44,7 +44,7 @@ def one_hidden(net: Layered, z: Array, t: Scalar, theta: Array) -> Linearized:
     def pullback(a: Array, c: Array) -> tuple[Array, Array, Array]:
         theta_bar = np.empty(net.m, dtype=np.result_type(y, theta, a, c))
         (W1_bar, b1_bar, c1_bar), (W2_bar, b2_bar, c2_bar) = net.layers(theta_bar)
-        e = net.sigmas[0].curvature(u, y)
+        e = net.sigmas[0].curvature(u, y, d)
         u_bar = d * (a @ W2.T) + c[..., None] * (e * mu)  # ū = σ′ ∘ a W_2ᵀ + c σ″ ∘ μ
         mu_bar = c.ravel() @ _rows(d)  # μ̄ = Σ c σ′
         W1_bar[...] = _rows(z).T @ _rows(u_bar) + mu_bar * W2.T  # W̄_1 = zᵀ ū + μ̄ ∘ W_2ᵀ
@@ -73,8 +73,9 @@ def two_hidden(net: Layered, z: Array, t: Scalar, theta: Array) -> Linearized:
         theta_bar = np.empty(net.m, dtype=np.result_type(y2, theta, a, c))
         (W1_bar, b1_bar, c1_bar), (W2_bar, b2_bar, c2_bar), (W3_bar, b3_bar, c3_bar) = net.layers(theta_bar)
         c = c[..., None]
-        u2_bar = d2 * (a @ W3.T) + c * sigma2.curvature(u2, y2) * (d1 @ N)  # ū_2 = σ′ ∘ a W_3ᵀ + c σ″ ∘ σ′(u_1) N
-        u1_bar = d1 * (u2_bar @ W2.T) + c * sigma1.curvature(u1, y1) * r1  # ū_1 = σ′ ∘ ū_2 W_2ᵀ + c σ″ ∘ N σ′(u_2)
+        e1, e2 = sigma1.curvature(u1, y1, d1), sigma2.curvature(u2, y2, d2)
+        u2_bar = d2 * (a @ W3.T) + c * e2 * (d1 @ N)  # ū_2 = σ′ ∘ a W_3ᵀ + c σ″ ∘ σ′(u_1) N
+        u1_bar = d1 * (u2_bar @ W2.T) + c * e1 * r1  # ū_1 = σ′ ∘ ū_2 W_2ᵀ + c σ″ ∘ N σ′(u_2)
         N_bar = _rows(c * d1).T @ _rows(d2)  # N̄ = Σ c σ′(u_1)ᵀ σ′(u_2)
         P_bar = (N_bar * W2).T  # cotangent of W_3 W_1, (h_2, h_1)
         W1_bar[...] = _rows(z).T @ _rows(u1_bar) + W3.T @ P_bar  # W̄_l = x_{l−1}ᵀ ū_l, and what τ adds
@@ -101,7 +102,7 @@ def linearize_jvp(net: Layered, z: Array, t: Scalar, theta: Array, V: Array) -> 
         u, Q = x @ W + (b + c * t), T @ W  # Q_l = T_{l−1} W_l, the tangent of u_l
         y = sigma.value(u)
         d = sigma.slope(u, y)
-        kept.append((x, T, Q, d, sigma.curvature(u, y), W, c))
+        kept.append((x, T, Q, d, sigma.curvature(u, y, d), W, c))
         x, T = y, d * Q  # T_l = σ′(u_l) ∘ Q_l
 
     def pullback(a: Array, JV_bar: Array) -> tuple[Array, Array, Array]:

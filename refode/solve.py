@@ -1,5 +1,6 @@
 """The forward solve: `solve_ivp` on z(t), with what the ways to a gradient need kept on request."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ from scipy.linalg import block_diag as dense_block_diag
 from scipy.sparse import block_diag
 
 from refode.arguments import count, observation_times, one_of, real_array, tolerance
-from refode.fields import VectorField, jacobian
+from refode.fields import VectorField, checked_rate, jacobian
 from refode.integrate import IMPLICIT, LEAST_RTOL, Integrator, options_of, solver_class
 from refode.steppers import tableau
 from refode.types import Array
@@ -102,13 +103,13 @@ def solve(
         raise ValueError(f'keep="stages" needs an explicit Runge-Kutta method, got {solver.__name__}')
     if keep == "dense" and len(times) == 1:
         raise ValueError('keep="dense" needs a time after t0, got t0 alone')
-    _check_options(solver, options)
+    checked = checked_options(solver, options | {"rtol": rtol, "atol": atol, "max_nfev": max_nfev})
     integrator = Integrator(
         partial(_flat, field, z0.shape, theta),
         solver,
-        tolerance("rtol", rtol, LEAST_RTOL),
-        tolerance("atol", atol, np.finfo(float).tiny),
-        count("max_nfev", max_nfev),
+        checked["rtol"],
+        checked["atol"],
+        checked["max_nfev"],
         "forward",
         options | _jacobian_options(field, z0.shape, theta, solver),
         keep,
@@ -118,10 +119,7 @@ def solve(
 
 def _flat(field: VectorField, shape: tuple[int, ...], theta: Array, t: float, y: Array) -> Array:
     """The field in SciPy's order and on flat states, its answer checked for what a hand-written field gets wrong."""
-    dz = np.asarray(field(y.reshape(shape), t, theta))
-    if dz.shape != shape or dz.dtype.kind != "f":
-        raise ValueError(f"the field must return a real array of shape {shape}, got {dz.dtype} {dz.shape}")
-    return dz.ravel()
+    return checked_rate(field(y.reshape(shape), t, theta), shape).ravel()
 
 
 def _observe(
@@ -151,12 +149,19 @@ def _observe(
     )  # fmt: skip
 
 
-def _check_options(solver: type[OdeSolver], options: dict[str, Any]) -> None:
-    known = options_of(solver)
-    for name in options:
-        one_of(f"an option of {solver.__name__}", name, sorted(known))
+def checked_options(solver: type[OdeSolver], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a solve by that method, checked: rtol, atol, max_nfev, keep and the method's own."""
+    known, checked = options_of(solver), dict(options)
+    for name, value in options.items():
+        if name in ("rtol", "atol"):
+            checked[name] = tolerance(name, value, LEAST_RTOL if name == "rtol" else np.finfo(float).tiny)
+        elif name == "max_nfev":
+            checked[name] = count(name, value)
+        elif name != "keep":
+            one_of(f"an option of {solver.__name__}", name, sorted(known))
     if "step" in known and "step" not in options:
         raise ValueError(f"{solver.__name__} takes fixed steps: give the option step, e.g. step=0.1")
+    return checked
 
 
 def _jacobian_options(

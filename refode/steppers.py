@@ -55,13 +55,18 @@ class FixedStep(OdeSolver):  # type: ignore[misc]  # SciPy has no annotations
         self, fun: Any, t0: float, y0: Array, t_bound: float, vectorized: bool = False, *, step: float, **_: Any
     ) -> None:
         super().__init__(fun, t0, y0, t_bound, vectorized, support_complex=True)
+        self.n_steps = self.count(t0, t_bound, step)
+        self.t_start, self.done = t0, 0
+        self.K = np.empty((len(self.tableau.b), self.n), dtype=self.y.dtype)
+
+    @staticmethod
+    def count(t0: float, t_bound: float, step: float) -> int:
+        """How many equal steps of at most `step` lead from t0 to t_bound; ValueError unless it is positive."""
         step = float(real_array("step", step, ()))
         if step <= 0:
             raise ValueError(f"step must be positive, got {step}")
         tiny = 1e-12  # so that a step of 0.1 divides 1 into ten steps, not eleven
-        self.n_steps = max(1, int(np.ceil(abs(t_bound - t0) / step * (1 - tiny))))
-        self.t_start, self.done = t0, 0
-        self.K = np.empty((len(self.tableau.b), self.n), dtype=self.y.dtype)
+        return max(1, int(np.ceil(abs(t_bound - t0) / step * (1 - tiny))))
 
     def _step_impl(self) -> tuple[bool, None]:
         self.done += 1

@@ -1,0 +1,192 @@
+"""March: an explicit Runge-Kutta solve that writes a tape, for gradients by backpropagation through its steps.
+
+It steps as SciPy's RK23, RK45 and DOP853 do, by the same tables, norm and control of the step size (Hairer, Nørsett and
+Wanner, section II.4), and as our Euler and RK4. What differs: where few observations lie within a step it stops at each
+instead of interpolating, and takes the longer step up again behind it; and every slope goes onto a tape, that of stage
+i of step k into slot S k + i. Slot S (k + 1) holds the slope at the end of step k, with which the next one begins.
+
+All arrays are made once and written in place: the gradient of a small net is a few hundred array operations, and what
+it costs is their overhead.
+"""
+
+from dataclasses import dataclass, field
+from math import isfinite, sqrt
+
+import numpy as np
+from scipy.integrate import DOP853, RK23, RK45, OdeSolver
+
+from refode.steppers import RK4, Euler, FixedStep, tableau
+from refode.tape import Tape
+from refode.types import Array
+
+SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0  # SciPy's: of the ideal next step, and by how much it may change at most
+MARCHING = (RK23, RK45, DOP853, Euler, RK4)
+CROWD = 3  # so many observations within one step are interpolated
+
+
+class Lost(Exception):
+    """The march cannot go on: f is not finite, the step vanishes or the evaluations are spent."""
+
+
+@dataclass
+class Steps:
+    """What a march did: the size of every accepted step, and where the observations lie."""
+
+    h: list[float] = field(default_factory=list)
+    at_end: dict[int, int] = field(default_factory=dict)  # steps done -> the observation there
+    inside: dict[int, list[tuple[float, int]]] = field(default_factory=dict)  # step -> (fraction of it, observation)
+    nfev: int = 0
+
+
+class March:
+    """Solves by one method for states (B, n), one after another, in the same memory."""
+
+    def __init__(self, tape: Tape, shape: tuple[int, int], method: type[OdeSolver]) -> None:
+        table = tableau(method)
+        assert table is not None
+        self.tape, self.S = tape, table.stages
+        S = self.S
+        self.A = np.vstack([table.A[:S, :S], table.b[:S]])  # the new state is one more stage: z_S = y + h Σ b_j k_j
+        self.weights = table.weights  # of the interpolant
+        self.interpolates = len(table.b) <= S + 1  # by the slopes that a step has, not by further ones
+        if not issubclass(method, FixedStep):
+            self.exponent = -1.0 / (method.error_estimator_order + 1)
+            self.E = np.stack([method.E5, method.E3] if issubclass(method, DOP853) else [method.E])
+        # F = (y, k_0, ..., k_S), and the rows (1, h A_i0, ..., h A_i,i−1) of every stage
+        self.F = np.zeros((S + 2, shape[0] * shape[1]))
+        self.M = np.ones((S + 1, S + 1))
+        self.y, self.slopes, self.y_new = self.F[0], self.F[1:], np.empty_like(self.F[0])
+        self.k = [slope.reshape(shape) for slope in self.slopes]
+        z = np.empty_like(self.y)
+        self.stages = [
+            (i, self.M[i, : i + 1], self.F[: i + 1], state, state.reshape(shape), float(c), self.k[i])
+            for i, (c, state) in enumerate(zip([*table.c[:S], 1.0], [z] * S + [self.y_new], strict=True))
+        ][1:]
+
+    def solve(
+        self, z0: Array, theta: Array, times: Array, rtol: float, atol: float, max_nfev: int, step: float | None = None
+    ) -> tuple[Array, Steps]:
+        """The states (T, B n) at `times`, and the steps; `step` is for methods without error control. Raises Lost."""
+        self.rtol, self.atol, self.max_nfev = rtol, atol, max_nfev
+        steps, t = Steps(nfev=1), times.tolist()
+        z = np.empty((len(t), self.y.size))
+        z[0] = self.y[...] = z0
+        self.tape.bind(theta)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            self.tape.linearize(0, self.y.reshape(self.k[0].shape), t[0], self.k[0])
+            try:
+                if step is None:
+                    self._adaptive(t, z, steps)
+                else:
+                    self._equal(t, z, steps, step)
+            except ArithmeticError:  # of Python's floats, where NumPy's would be infinite
+                raise Lost from None
+        return z, steps
+
+    def _equal(self, t: list[float], z: Array, steps: Steps, step: float) -> None:
+        """⌈|span| / step⌉ equal steps, observed by the interpolant."""
+        count, first = FixedStep.count(t[0], t[-1], step), 1
+        for k in range(count):
+            start, end = (t[0] + (t[-1] - t[0]) * done / count for done in (k, k + 1))
+            self._try(k, start, end - start, steps)
+            if not isfinite(self.F.sum()):
+                raise Lost
+            within = [i for i in range(first, len(t) - 1) if (t[i] - end) * (end - start) <= 0]
+            self._observe(steps, k, start, end - start, t, within, z)
+            first += len(within)
+            self._accept(steps, end - start)
+        z[-1] = self.y
+        steps.at_end[count] = len(t) - 1
+
+    def _adaptive(self, t: list[float], z: Array, steps: Steps) -> None:
+        """Steps of estimated error below 1 in units of the tolerance; observation i is the next to be seen."""
+        now, i, k, last = t[0], 1, 0, len(t) - 1
+        sign, refused = (1.0 if t[-1] > now else -1.0), False
+        size = np.abs(self.y)
+        natural = self._first_step(now, sign, abs(t[-1] - now), size)
+        steps.nfev += 1
+        while i <= last:
+            crowd = self.interpolates and i + CROWD <= last and abs(t[i + CROWD - 1] - now) < natural
+            stop = t[last] if crowd else t[i]
+            h = _towards(abs(stop - now), natural)
+            end = stop if h is None else now + sign * h
+            h = abs(end - now)
+            if h <= 10 * np.spacing(abs(now)):
+                raise Lost
+            self._try(k, now, end - now, steps)
+            new_size = np.abs(self.y_new)
+            error = self._error(h, np.maximum(size, new_size))
+            if not isfinite(error):
+                raise Lost
+            if error >= 1.0:
+                natural, refused = h * max(SHRINK, SAFETY * error**self.exponent), True
+                continue
+            ideal = h * SAFETY * error**self.exponent if error > 0 else GROW * h
+            natural, refused = min(ideal, h if refused else max(natural, GROW * h)), False
+            within = [j for j in range(i, last) if (t[j] - end) * sign < 0] if crowd else []
+            self._observe(steps, k, now, end - now, t, within, z)
+            self._accept(steps, end - now)
+            now, size, k, i = end, new_size, k + 1, i + len(within)
+            if end == t[i]:
+                z[i] = self.y
+                steps.at_end[k] = i
+                i += 1
+
+    def _try(self, k: int, t: float, h: float, steps: Steps) -> None:
+        """The slopes k_1, ..., k_S and the new state of a step of size h from t."""
+        steps.nfev += self.S
+        if steps.nfev > self.max_nfev:
+            raise Lost
+        np.multiply(self.A, h, out=self.M[:, 1:])
+        for i, row, F, state, z, c, slope in self.stages:
+            row.dot(F, state)  # z_i = y + h Σ_{j<i} A_ij k_j
+            self.tape.linearize(self.S * k + i, z, t + c * h, slope)
+
+    def _accept(self, steps: Steps, h: float) -> None:
+        self.y[...] = self.y_new
+        self.slopes[0] = self.slopes[-1]
+        steps.h.append(h)
+
+    def _observe(
+        self, steps: Steps, k: int, t: float, h: float, times: list[float], within: list[int], z: Array
+    ) -> None:
+        """z(t_i) = y + h Σ_j w_j(x) k_j at the fraction x of the step."""
+        for i in within:
+            x = (times[i] - t) / h
+            w = self.weights(x)
+            z[i] = self.y + h * (w @ self.slopes[: len(w)])
+            steps.inside.setdefault(k, []).append((x, i))
+
+    def _error(self, h: float, size: Array) -> float:
+        """The embedded error in units of atol + rtol |y|, root mean square; DOP853 weighs two against each other."""
+        scaled = self.E.dot(self.slopes)
+        scaled *= h / (self.atol + self.rtol * size)
+        if len(scaled) == 1:
+            return _rms(scaled[0])
+        fifth, third = _rms(scaled[0]), _rms(scaled[1])
+        return fifth**2 / sqrt(fifth**2 + 0.01 * third**2) if fifth else 0.0
+
+    def _first_step(self, t: float, sign: float, span: float, size: Array) -> float:
+        """Hairer, Nørsett and Wanner's guess: one Euler step shows how fast f changes."""
+        scale = self.atol + self.rtol * size
+        k0, k1 = self.slopes[0], self.slopes[1]
+        d0, d1 = _rms(self.y / scale), _rms(k0 / scale)
+        h0 = min(1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1, span)
+        self.y_new[...] = self.y + sign * h0 * k0
+        self.tape.linearize(1, self.y_new.reshape(self.k[1].shape), t + sign * h0, self.k[1])
+        d2 = _rms((k1 - k0) / scale) / h0
+        h1 = max(1e-6, h0 * 1e-3) if max(d1, d2) <= 1e-15 else (0.01 / max(d1, d2)) ** -self.exponent
+        if not isfinite(h1):
+            raise Lost
+        return min(100 * h0, h1, span)
+
+
+def _towards(distance: float, natural: float) -> float | None:
+    """The step to take towards a stop: None for all the way, half of it where the natural step would leave a crumb."""
+    if natural >= distance:
+        return None
+    return distance / 2 if 2 * natural > distance else natural
+
+
+def _rms(x: Array) -> float:
+    return sqrt(x.dot(x) / (x.size or 1))

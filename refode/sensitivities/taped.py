@@ -1,0 +1,128 @@
+"""Taped: the discrete way at full speed, for one gradient after another of a loss in θ and z0.
+
+`discrete` walks the steps of any solve that kept them; this one marches by itself, and every evaluation of f leaves on
+a tape what its pullback needs. The sweep back is the tableau, transposed. With the new state as one more stage z_S,
+
+    z̄_S = a,    k̄_i = h Σ_{j>i} A_ji z̄_j  (+ h Σ_obs w_i dL_obs),    z̄_i = k̄_i ∇§1 f(z_i),    θ̄ += k̄_i ∇§3 f(z_i)
+    a ← Σ_i z̄_i
+
+Note: P04, P23 (§2.2), E21.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Collection
+
+import numpy as np
+from scipy.integrate import OdeSolver
+
+from refode.fields import VectorField
+from refode.march import MARCHING, March, Steps
+from refode.solve import Trajectory
+from refode.tape import Tape, tape
+from refode.types import Array
+
+
+class Backward:
+    """The sweep back through a march's steps, in the same memory for every gradient."""
+
+    def __init__(self, march: March) -> None:
+        self.march, S = march, march.S
+        rows, shape = march.y.size, march.k[0].shape
+        self.z_bar = np.zeros((S + 1, rows))
+        self.k_bar, self.a = np.empty(rows), np.empty(rows)
+        self.k_bar_rows = self.k_bar.reshape(shape)
+        self.transposed = np.ascontiguousarray(march.A.T)  # (S, S + 1): row i has A_ji, j > i
+        self.M = np.empty_like(self.transposed)
+        self.stages = [
+            (i, self.M[i, i + 1 :], self.z_bar[i + 1 :], self.z_bar[i].reshape(shape)) for i in range(S - 1, -1, -1)
+        ]
+
+    def sweep(self, steps: Steps, dL_dz: Array) -> tuple[Array, Array]:
+        """a(t0), (B n,), before the first cotangent is added, and θ̄; dL_dz (T, B n)."""
+        S, tape = self.march.S, self.march.tape
+        slopes_bar, states_bar = self._interpolated(steps, dL_dz)
+        a, N = self.a, len(steps.h)
+        a.fill(0.0)
+        if S * N in slopes_bar:
+            self.k_bar[...] = slopes_bar[S * N]
+            tape.pullback(S * N, self.k_bar_rows, a.reshape(self.k_bar_rows.shape))
+        for k in range(N - 1, -1, -1):
+            if k + 1 in steps.at_end:
+                a += dL_dz[steps.at_end[k + 1]]
+            self.z_bar[S] = a  # z̄_S = a
+            np.multiply(self.transposed, steps.h[k], out=self.M)
+            for i, row, later, z_bar in self.stages:
+                row.dot(later, self.k_bar)  # k̄_i = h Σ_{j>i} A_ji z̄_j
+                if S * k + i in slopes_bar:
+                    self.k_bar += slopes_bar[S * k + i]
+                tape.pullback(S * k + i, self.k_bar_rows, z_bar)  # z̄_i = k̄_i ∇§1 f
+            np.add.reduce(self.z_bar, axis=0, out=a)  # a ← Σ_i z̄_i
+            if k in states_bar:
+                a += states_bar[k]
+        return a, tape.theta_bar()
+
+    def _interpolated(self, steps: Steps, dL_dz: Array) -> tuple[dict[int, Array], dict[int, Array]]:
+        """What observations inside steps, z + h Σ w_i k_i, add to the cotangents: slot -> k̄, step -> a at its start."""
+        slopes: dict[int, Array] = defaultdict(lambda: np.zeros_like(self.a))
+        states: dict[int, Array] = defaultdict(lambda: np.zeros_like(self.a))
+        for k, observed in steps.inside.items():
+            for x, i in observed:
+                states[k] += dL_dz[i]
+                for j, w in enumerate(self.march.weights(x)):
+                    slopes[self.march.S * k + j] += steps.h[k] * w * dL_dz[i]
+        return dict(slopes), dict(states)
+
+
+class Taped:
+    """Gradients of a field's solves, one after another, on tapes that are kept.
+
+    One thread's: another must have its own.
+    """
+
+    def __init__(self, field: VectorField) -> None:
+        self.field = field
+        self.tapes: dict[tuple[int, ...], Tape] = {}
+        self.ways: dict[tuple[type[OdeSolver], tuple[int, ...]], tuple[March, Backward]] = {}
+
+    @staticmethod
+    def suits(method: type[OdeSolver], options: Collection[str]) -> bool:
+        """Whether a march does what `solve` would with these options."""
+        return method in MARCHING and set(options) <= {"rtol", "atol", "max_nfev", "step"}
+
+    def solve(
+        self,
+        z0: Array,
+        theta: Array,
+        times: Array,
+        method: type[OdeSolver],
+        rtol: float = 1e-6,
+        atol: float = 1e-9,
+        max_nfev: int = 100_000,
+        step: float | None = None,
+    ) -> tuple[Trajectory, Callable[[Array], tuple[Array, Array]]]:
+        """The observed trajectory, and pull_back(dL_dz) -> dL/dz0 and θ̄, good until the next solve. Raises Lost."""
+        march, backward = self._way(method, z0.shape)
+        z, steps = march.solve(z0.ravel(), theta, times, rtol, atol, max_nfev, step)
+        z = z.reshape(len(times), *z0.shape)
+        z.setflags(write=False)
+        self.live = steps
+
+        def pull_back(dL_dz: Array) -> tuple[Array, Array]:
+            if self.live is not steps:
+                raise RuntimeError("the tape holds a later solve: pull back before solving again")
+            a, theta_bar = backward.sweep(steps, dL_dz.reshape(len(times), -1))
+            return a.reshape(z0.shape) + dL_dz[0], theta_bar
+
+        options = {} if step is None else {"step": step}
+        return (
+            Trajectory(self.field, theta, times, z, steps.nfev, 0, len(steps.h), method, rtol, atol, max_nfev, options),
+            pull_back,
+        )
+
+    def _way(self, method: type[OdeSolver], shape: tuple[int, ...]) -> tuple[March, Backward]:
+        if (method, shape) not in self.ways:
+            own = self.tapes.setdefault(shape, tape(self.field, shape))
+            march = March(own, (math.prod(shape[:-1]), shape[-1]), method)
+            self.ways[method, shape] = march, Backward(march)
+        return self.ways[method, shape]

@@ -1,0 +1,113 @@
+"""Tapes against the closures that they stand for, slot by slot."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import BATCHES, TOL, OnlyVJP, networks, seeds
+
+from refode import MLP, Linear, WithLogDensity, mlp_tape
+from refode.activations import ACTIVATIONS
+from refode.fields import linearize
+from refode.tape import PullbackTape, tape
+
+
+def written(found, shape, rng, count, span=2.0):
+    """`count` slots written in order with random points; the points."""
+    points = []
+    for s in range(count):
+        points.append((rng.uniform(-span, span, shape), rng.uniform(-1, 1)))
+        found.linearize(s, points[-1][0].reshape(-1, shape[-1]), points[-1][1], rows(shape))
+    return points
+
+
+def rows(shape):
+    return np.empty((int(np.prod(shape[:-1])), shape[-1]))
+
+
+def close(got, want, scale):
+    return np.all(abs(got - want) <= TOL * scale)
+
+
+def check(field, found, theta, shape, seed, count):
+    """f, every z̄ and θ̄ are those of `linearize`; slots are written again, and not all are pulled back."""
+    rng = np.random.default_rng(seed)
+    found.bind(theta)
+    points = written(found, shape, rng, count)
+    for s in rng.choice(count, count // 2, replace=False):  # as after a rejected step
+        points[s] = rng.uniform(-2, 2, shape), 0.5
+        found.linearize(int(s), points[s][0].reshape(-1, shape[-1]), 0.5, rows(shape))
+    theta_bar, scale = np.zeros_like(theta), 1.0
+    top = int(rng.integers(count))
+    for s in range(top, -1, -1):
+        z, t = points[s]
+        dz, pullback = linearize(field, z, t, theta)
+        a = rng.uniform(-2, 2, shape)
+        z_bar, _, contribution = pullback(a)
+        theta_bar += contribution
+        scale = max(scale, abs(contribution).max(), abs(z_bar).max(), abs(dz).max())
+        out = rows(shape)
+        found.pullback(s, a.reshape(out.shape), out)
+        assert close(out, z_bar.reshape(out.shape), scale)
+    assert close(found.theta_bar(), theta_bar, scale * count)
+
+
+@given(networks(), seeds, st.integers(1, 9))
+def test_the_tape_of_a_network(drawn, seed, count):
+    field, p = drawn
+    check(field, tape(field, p.z.shape), p.theta, p.z.shape, seed, count)
+
+
+@given(st.sampled_from(sorted(ACTIVATIONS)), st.booleans(), st.sampled_from(BATCHES), seeds, st.integers(1, 9))
+def test_the_tape_of_a_density(activation, time, batch, seed, count):
+    rng = np.random.default_rng(seed)
+    n, h = int(rng.integers(1, 4)), int(rng.integers(1, 9))
+    net = MLP([n, h, n], activation, time)
+    field = WithLogDensity(net)
+    shape = (*batch, n + 1)
+    found = tape(field, shape)
+    assert isinstance(found, mlp_tape.DensityTape)
+    check(field, found, net.init(rng), shape, seed, count)
+
+
+@given(networks(), seeds)
+def test_any_field_has_a_tape(drawn, seed):
+    field, p = drawn
+    found = tape(OnlyVJP(field), p.z.shape)
+    assert isinstance(found, PullbackTape)
+    check(field, found, p.theta, p.z.shape, seed, 5)
+
+
+@pytest.mark.parametrize("net", [MLP([2, 5, 2]), MLP([2, 5, 4, 2], "softplus")])
+@pytest.mark.parametrize("entries", [1, 20, 200])
+def test_blocks_of_any_size_give_the_same(net, entries, monkeypatch):
+    monkeypatch.setattr(mlp_tape, "ENTRIES", entries)
+    check(net, tape(net, (3, 2)), net.init(np.random.default_rng(0)), (3, 2), 1, 14)
+
+
+def test_values_are_those_of_the_field_to_rounding():
+    net, rng = MLP([2, 5, 4, 2], "sine"), np.random.default_rng(3)
+    for field, width in ((net, 2), (WithLogDensity(MLP([2, 6, 2])), 3), (WithLogDensity(net), 3)):
+        theta = rng.normal(size=field.m)
+        found, z, out = tape(field, (3, width)), rng.normal(size=(3, width)), np.empty((3, width))
+        found.bind(theta)
+        found.linearize(0, z, 0.3, out)
+        assert close(out, field(z, 0.3, theta), 10)
+
+
+def test_a_density_by_probes_or_of_more_layers_takes_the_closures():
+    probes = np.ones((1, 3, 2))
+    assert isinstance(tape(WithLogDensity(MLP([2, 4, 2]), probes), (3, 3)), PullbackTape)
+    assert isinstance(tape(WithLogDensity(MLP([2, 4, 4, 2])), (3, 3)), PullbackTape)
+    assert isinstance(tape(WithLogDensity(Linear(2)), (3, 3)), PullbackTape)
+
+
+def test_a_field_that_returns_another_shape_is_refused():
+    class Wrong(Linear):
+        def __call__(self, z, t, theta):
+            return np.zeros(3)
+
+    found = tape(Wrong(2), (2,))
+    found.bind(np.eye(2).ravel())
+    with pytest.raises(ValueError, match="real array of shape"):
+        found.linearize(0, np.ones((1, 2)), 0.0, np.empty((1, 2)))

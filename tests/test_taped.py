@@ -1,0 +1,229 @@
+"""The march and the sweep back through it, against the same steps redone in complex numbers, and the plain way."""
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import OnlyVJP, seeds
+from scipy.integrate import DOP853, RK23, RK45
+
+from refode import (
+    MLP,
+    Linear,
+    LotkaVolterra,
+    Pendulum,
+    SolveError,
+    SquaredError,
+    VanDerPol,
+    WithLogDensity,
+    adjoint,
+    loss_and_gradient,
+    solve,
+)  # fmt: skip
+from refode.differentiable import Differentiable
+from refode.finite_difference import complex_step
+from refode.march import CROWD, Lost, March
+from refode.sensitivities.taped import Backward, Taped
+from refode.steppers import RK4, Euler, tableau
+from refode.tape import tape
+
+ADAPTIVE, FIXED = [RK23, RK45, DOP853], [RK4, Euler]
+EPS = np.finfo(float).eps
+
+
+def relative(got, want):
+    return np.linalg.norm(got - want) / np.linalg.norm(want)
+
+
+def again(field, method, steps, z0, theta, times):
+    """The observed states of the steps that a march took, by the plain formulas; complex if an argument is."""
+    table, t, z = tableau(method), times[0], z0
+    observed = np.empty((len(times), *z0.shape), dtype=np.result_type(z0, theta))
+    observed[0] = z0
+    for k, h in enumerate(steps.h):
+        slopes = []
+        for row, c in zip(table.A, table.c, strict=True):
+            slopes.append(field(z + h * sum(a * s for a, s in zip(row, slopes, strict=False)), t + c * h, theta))
+        for x, i in steps.inside.get(k, []):
+            observed[i] = z + h * sum(w * s for w, s in zip(table.weights(x), slopes, strict=True))
+        z, t = z + h * sum(b * s for b, s in zip(table.b, slopes, strict=True)), t + h
+        if k + 1 in steps.at_end:
+            observed[steps.at_end[k + 1]] = z
+    return observed
+
+
+def case(seed, crowded=False):
+    """A field, theta, z0, times in either direction and cotangents, all blocks generic."""
+    rng = np.random.default_rng(seed)
+    net = MLP([2, 4, 2], rng.choice(["tanh", "softplus", "sine"]))
+    field = [net, OnlyVJP(net), MLP([2, 3, 3, 2], time=False), WithLogDensity(net)][rng.integers(4)]
+    theta, z0 = rng.normal(size=field.m), rng.normal(size=[(field.n,), (3, field.n)][rng.integers(2)])
+    times = np.sort(rng.uniform(0, 2, rng.integers(20, 60) if crowded else rng.integers(2, 6)))
+    times = times[::-1] if rng.random() < 0.5 else times
+    return field, theta, z0, np.ascontiguousarray(times), rng.normal(size=(len(times), *z0.shape))
+
+
+def march(field, method, z0, theta, times, rtol=1e-5, step=None):
+    found = March(tape(field, z0.shape), (z0.size // z0.shape[-1], z0.shape[-1]), method)
+    z, steps = found.solve(z0.ravel(), theta, times, rtol, 1e-2 * rtol, 100_000, step)
+    return found, z.reshape(len(times), *z0.shape), steps
+
+
+@settings(deadline=None, max_examples=25)
+@given(seeds, st.sampled_from(ADAPTIVE + FIXED), st.booleans())
+def test_the_gradient_is_exact_for_the_steps_that_were_taken(seed, method, crowded):
+    """z0 and θ by complex step through the same steps. A sum of N S slopes, each of a dozen terms, rounds to 1e-12."""
+    field, theta, z0, times, dL_dz = case(seed, crowded)
+    found, z, steps = march(field, method, z0, theta, times, step=0.13 if method in FIXED else None)
+    a, theta_bar = Backward(found).sweep(steps, dL_dz.reshape(len(times), -1))
+
+    def loss(z0, theta):
+        return np.sum(dL_dz * again(field, method, steps, z0, theta, times))
+
+    assert relative(z, again(field, method, steps, z0, theta, times)) <= 1e-13
+    assert relative(a.reshape(z0.shape) + dL_dz[0], complex_step(lambda x: loss(x, theta), z0)) <= 1e-11
+    assert relative(theta_bar, complex_step(lambda x: loss(z0, x), theta)) <= 1e-11
+    assert sorted([*steps.at_end.values(), *(i for inside in steps.inside.values() for _, i in inside)]) == list(
+        range(1, len(times))
+    )  # every observation once
+
+
+@settings(deadline=None, max_examples=25)
+@given(seeds, st.sampled_from(ADAPTIVE))
+def test_the_steps_keep_the_tolerance(seed, method):
+    """The states are as close to the solution as those of `solve` are asked to be: both add up the same errors."""
+    field, theta, z0, times, _ = case(seed)
+    exact = solve(field, z0, theta, times, method="DOP853", rtol=1e-12, atol=1e-14).z
+    _, z, steps = march(field, method, z0, theta, times, rtol=1e-7)
+    plain = solve(field, z0, theta, times, method=method, rtol=1e-7, atol=1e-9, keep="steps")
+    # An error of 1e-7 |z| a step grows on the way, for both by the same factor; their numbers of steps differ less.
+    scale = max(np.abs(plain.z - exact).max(), 1e-7 * np.abs(exact).max())
+    assert np.abs(z - exact).max() <= 10 * scale
+    assert len(steps.h) <= 2 * plain.n_steps + 2 * len(times)
+    assert sum(steps.h) == pytest.approx(times[-1] - times[0], rel=1e-12)
+
+
+@settings(deadline=None, max_examples=15)
+@given(seeds, st.sampled_from(FIXED), st.booleans())
+def test_fixed_steps_are_those_of_solve(seed, method, crowded):
+    field, theta, z0, times, dL_dz = case(seed, crowded)
+    trajectory, pull_back = Taped(field).solve(z0, theta, times, method, step=0.13)
+    plain = solve(field, z0, theta, times, method=method, step=0.13, keep="steps")
+    gradient = adjoint(plain, dL_dz, method="discrete")
+    z0_bar, theta_bar = pull_back(dL_dz)
+    assert trajectory.n_steps == plain.n_steps
+    assert relative(trajectory.z, plain.z) <= 1e-13  # rounding, in another order
+    assert relative(z0_bar, gradient.z0) <= 1e-11
+    assert relative(theta_bar, gradient.theta) <= 1e-11
+
+
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_it_stops_at_few_observations_and_interpolates_many(method):
+    field, z0, theta = Pendulum(), np.array([1.0, 0.0]), np.array([2.0, 0.1])
+    for count, inside in ((5, False), (400, method is not DOP853)):  # DOP853's interpolant takes further slopes
+        _, _, steps = march(field, method, z0, theta, np.linspace(0, 2, count), rtol=1e-4)
+        assert bool(steps.inside) == inside
+        assert all(len(observed) >= CROWD - 1 for observed in steps.inside.values())
+    plain = solve(field, z0, theta, np.linspace(0, 2, 2), method=method, rtol=1e-4, atol=1e-6)
+    few = march(field, method, z0, theta, np.linspace(0, 2, 2), rtol=1e-4)[2]
+    assert abs(len(few.h) - plain.n_steps) <= 2
+
+
+def test_a_stop_does_not_shorten_the_steps_behind_it():
+    field, z0, theta = Linear(2), np.array([1.0, 0.0]), np.array([0.0, 1.0, -1.0, 0.0])
+    free = march(field, RK45, z0, theta, np.array([0.0, 20.0]))[2]
+    stopped = march(field, RK45, z0, theta, np.array([0.0, 10.0, 10.001, 20.0]))[2]
+    assert len(stopped.h) <= len(free.h) + 4
+
+
+def test_one_tape_serves_one_gradient_after_another():
+    """Other θ, methods and shapes in between change nothing, to the last bit."""
+    net, rng = MLP([2, 5, 2]), np.random.default_rng(0)
+    z0, times, dL_dz = rng.normal(size=(4, 2)), np.array([0.0, 0.3, 1.0]), rng.normal(size=(3, 4, 2))
+    thetas, taped = rng.normal(size=(4, net.m)), Taped(net)
+
+    def gradient(theta, method=RK45, rows=4):
+        _, pull_back = taped.solve(z0[:rows], theta, times, method)
+        return [x.copy() for x in pull_back(dL_dz[:, :rows])]
+
+    first = gradient(thetas[0])
+    for theta in thetas[1:]:
+        gradient(100 * theta)  # more steps, other slots
+        gradient(theta, DOP853, 2)
+    for got, want in zip(gradient(thetas[0]), first, strict=True):
+        assert np.array_equal(got, want)
+
+
+def test_a_pullback_is_gone_with_the_next_solve():
+    taped = Taped(Pendulum())
+    arguments = np.ones(2), np.ones(2), np.array([0.0, 1.0]), RK45
+    _, first = taped.solve(*arguments)
+    taped.solve(*arguments)
+    with pytest.raises(RuntimeError, match="later solve"):
+        first(np.ones((2, 2)))
+
+
+def test_threads_have_tapes_of_their_own():
+    net, times, data = MLP([2, 30, 2]), np.linspace(0, 1, 5), np.zeros((5, 20, 2))
+    rng = np.random.default_rng(1)
+    f = loss_and_gradient(net, rng.normal(size=(20, 2)), SquaredError(data), times)
+    thetas = rng.normal(size=(8, net.m))
+    want, got = [f(theta) for theta in thetas], [None] * len(thetas)
+
+    def work(first):
+        for i in range(first, len(thetas), 4):
+            for _ in range(5):
+                got[i] = f(thetas[i])
+
+    threads = [threading.Thread(target=work, args=(first,)) for first in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for (value, gradient), (value_alone, alone) in zip(got, want, strict=True):
+        assert value == value_alone
+        assert np.array_equal(gradient, alone)
+
+
+class Root:
+    """dz/dt = θ √z: NaN below zero, where z gets for θ < 0."""
+
+    n = m = 1
+
+    def __call__(self, z, t, theta):
+        return theta * np.sqrt(z)
+
+    def vjp(self, z, t, theta, a):
+        return a * theta / (2 * np.sqrt(z)), np.zeros(()), np.sum(a * np.sqrt(z), keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "z0", "theta", "times", "options"),
+    [
+        (Root(), [1.0], [-5.0], [0.0, 3.0], {}),  # f is not finite
+        (LotkaVolterra(), [1.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.0, 50.0], {"max_nfev": 50}),
+        (VanDerPol(), [1e200, 1e200], [1.0], [0.0, 1.0], {}),  # overflows
+        (Root(), [1.0], [-5.0], [0.0, 3.0], {"solver": RK4, "step": 0.1}),
+    ],
+)
+def test_what_the_march_cannot_do_the_plain_solve_explains(field, z0, theta, times, options):
+    z0, theta, times = np.array(z0), np.array(theta), np.array(times)
+    marched = {"method" if k == "solver" else k: v for k, v in options.items()}
+    with pytest.raises(Lost):
+        Taped(field).solve(z0, theta, times, **({"method": RK45} | marched))
+    with pytest.raises(SolveError, match=r"forward.*t = "):
+        Differentiable(field, times, **options).solve(z0, theta)
+
+
+def test_only_what_it_knows_is_marched():
+    for method in (*ADAPTIVE, *FIXED):
+        assert Taped.suits(method, ["rtol", "atol", "max_nfev", "step"])
+
+    class Other(RK45):
+        """Steps of its own, perhaps."""
+
+    assert not Taped.suits(Other, [])
+    assert not Taped.suits(RK45, ["first_step"])
+    assert not Taped.suits(RK45, ["keep"])
