@@ -92,9 +92,9 @@ def of_sample(part: Any, sample: tuple[int, ...]) -> Any:
     return part if own is None else own(sample)
 
 
-def checked_rate(dz: Any, shape: tuple[int, ...]) -> Array:
+def checked_rate(rate: Any, shape: tuple[int, ...]) -> Array:
     """What a field returned for states of that shape; ValueError for another shape or for complex numbers."""
-    dz = np.asarray(dz)
+    dz: Array = np.asarray(rate)
     if dz.shape != shape or dz.dtype.kind != "f":
         raise ValueError(f"the field must return a real array of shape {shape}, got {dz.dtype} {dz.shape}")
     return dz
