@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from refode.fields import linearize
-from refode.sensitivities.sweep import Sweep, Task
+from refode.sensitivities.sweep import Drift, Sweep, Task
 from refode.solve import Trajectory
 from refode.steppers import Tableau, tableau
 from refode.types import Array, Pullback
@@ -33,17 +33,31 @@ def discrete(task: Task) -> Sweep:
         raise ValueError(f'method "discrete" needs an explicit Runge-Kutta solve, got {name}; take "backsolve"')
     if traj.step_times is None or traj.step_z is None:
         raise ValueError('method "discrete" needs the accepted steps: solve(..., keep="steps") or keep="stages"')
+    if not traj.n_steps:
+        return Sweep(np.zeros_like(task.dL_dz[-1]), np.zeros_like(traj.theta), 0, 0, invariant_drift=0.0)
     counts = {"nfev": 0, "nvjp": 0}
-    a, theta_bar = task.dL_dz[-1], np.zeros_like(traj.theta)
-    interior = _observations_by_step(traj)
+    a, theta_bar, interior, drift = task.dL_dz[-1], np.zeros_like(traj.theta), observations_by_step(traj), Drift()
+    power = _power(task, counts)
+    a_t = -power[-1]
     for k in range(traj.n_steps - 1, -1, -1):
         inside = [(x, task.dL_dz[i]) for x, i in interior.get(k, [])]
-        a, contribution = _pull_back_step(traj, table, k, a, inside, counts)
+        a, t_bar, contribution, f = _pull_back_step(traj, table, k, a, inside, counts)
         theta_bar += contribution
-    return Sweep(a if traj.n_steps else np.zeros_like(a), theta_bar, **counts)
+        a_t += t_bar - sum(power[i] for _, i in interior.get(k, []))  # a_§2, of (z, t) as one state
+        drift.visit(a, f, a_t)
+    return Sweep(a, theta_bar, **counts, invariant_drift=drift.relative())
 
 
-def _observations_by_step(traj: Trajectory) -> dict[int, list[tuple[float, int]]]:
+def _power(task: Task, counts: dict[str, int]) -> Array:
+    """dL_i · f_i at every observation but t0's, (T,): by −that a_§2 jumps (E08)."""
+    traj, power = task.trajectory, np.zeros(len(task.dL_dz))
+    for i in range(1, len(power)):
+        power[i] = np.sum(task.dL_dz[i] * traj.field(traj.z[i], traj.times[i], traj.theta))
+        counts["nfev"] += 1
+    return power
+
+
+def observations_by_step(traj: Trajectory) -> dict[int, list[tuple[float, int]]]:
     """step -> [(x, i)]: observation i, neither the first nor the last, lies at the fraction x of that step."""
     assert traj.step_times is not None
     forward = 1.0 if traj.times[-1] > traj.times[0] else -1.0
@@ -58,8 +72,11 @@ def _observations_by_step(traj: Trajectory) -> dict[int, list[tuple[float, int]]
 
 def _pull_back_step(
     traj: Trajectory, table: Tableau, k: int, a: Array, inside: list[tuple[float, Array]], counts: dict[str, int]
-) -> tuple[Array, Array]:
-    """The cotangents of a step's start and of θ, from `a`, that of its end, and those of the observations inside it."""
+) -> tuple[Array, Array, Array, Array]:
+    """The cotangents of a step's start, of t and of θ, from `a`, that of its end, and those of observations inside it.
+
+    Fourth, f at the step's start.
+    """
     assert traj.step_times is not None
     assert traj.step_z is not None
     t, y, h = traj.step_times[k], traj.step_z[k], traj.step_times[k + 1] - traj.step_times[k]
@@ -79,11 +96,12 @@ def _pull_back_step(
     k_bar = h * np.multiply.outer(table.b[:S], a)  # k̄_i = h b_i a
     for x, dL in inside:
         k_bar += h * np.multiply.outer(table.weights(x), dL)  # + h w_i(x) dL_obs
-    start_bar, theta_bar = a + sum(dL for _, dL in inside), np.zeros_like(traj.theta)
+    start_bar, t_bar, theta_bar = a + sum(dL for _, dL in inside), np.zeros(()), np.zeros_like(traj.theta)
     for i in range(S - 1, -1, -1):
-        z_bar, _, contribution = pullbacks[i](k_bar[i])  # z̄_i = k̄_i ∇§1 f,  θ̄ += k̄_i ∇§3 f
+        z_bar, by_time, contribution = pullbacks[i](k_bar[i])  # z̄_i = k̄_i ∇§1 f,  θ̄ += k̄_i ∇§3 f
+        t_bar = t_bar + by_time
         theta_bar += contribution
         start_bar = start_bar + z_bar
         k_bar[:i] += h * np.multiply.outer(table.A[i, :i], z_bar)  # k̄_j += h A_ij z̄_i
     counts["nvjp"] += S
-    return start_bar, theta_bar
+    return start_bar, t_bar, theta_bar, slopes[0]
