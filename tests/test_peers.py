@@ -15,7 +15,7 @@ SMALL = {
 
 
 def small(name):
-    return cases.problem(name, *SMALL[name])
+    return cases.problem(name, *SMALL[name], np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("problem", SMALL)

@@ -29,7 +29,7 @@ def main() -> None:
     print(report.machine(args.threads))
     rows = []
     for name in args.cases:
-        case = cases.case(name)
+        case = cases.case(name, args.seed)
         sides = {side: made for module in modules for side, made in module.sides(case).items()}
         chosen = {side: made for side, made in sides.items() if any(side.startswith(start) for start in args.sides)}
         rows += compare(case, refode_.reference(case), chosen, args)
@@ -41,6 +41,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
     parser.add_argument("--targets", nargs="+", type=float, default=[1e-4, 1e-6, 1e-8], help="achieved errors")
+    parser.add_argument("--seed", type=int, default=0, help="of the problems: how many steps one takes is luck too")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1, help="of BLAS, torch and XLA")
     parser.add_argument("--sides", nargs="+", default=[""], help='by how they begin: refode diffrax "diffrax Tsit5"')

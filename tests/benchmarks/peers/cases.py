@@ -57,15 +57,15 @@ PROBLEMS = {
 }
 
 
-def case(name: str) -> Case:
-    """The problem of that name."""
-    sizes, time, batch, times = PROBLEMS[name]
-    return problem(name, sizes, time, batch, times)
+def case(name: str, seed: int = 0) -> Case:
+    """The problem of that name, of those that differ in their random numbers."""
+    return problem(name, *PROBLEMS[name], np.random.default_rng(seed))
 
 
-def problem(name: str, sizes: tuple[int, ...], time: bool, batch: int, times: np.ndarray | None) -> Case:
+def problem(
+    name: str, sizes: tuple[int, ...], time: bool, batch: int, times: np.ndarray | None, rng: np.random.Generator
+) -> Case:
     """A random problem of that size."""
-    rng = np.random.default_rng(0)
     field = MLP(sizes, "tanh", time)
     theta, z0 = field.init(rng, gain=2.0), rng.normal(size=(batch, field.n))
     if times is None:
