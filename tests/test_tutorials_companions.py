@@ -10,12 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from refode.adjoint import LEAST_KEPT, WAYS
 from refode.note import ITEMS
 
 TUTORIALS = Path(__file__).parents[1] / "tutorials"
 ROWS = {  # the ids of a companion's rows: items of the note, and words of its own
     "mlp_vjp": {"P21", "P22", "E17", "E18", "layer", "batch", "pairing", "oracle", "mutant", "report", "own"},
     "fitting_data": {"data", "field", "gradient", "fit", "naive", "grow", "tail"},
+    "choosing_a_gradient": {
+        *("box", "shapes", "back", "depth", "jump", "times", "corners"),
+        *("six", "which", "cost", "batch", "fails"),
+    },
 }
 companions = pytest.mark.parametrize("name", ROWS)
 
@@ -116,6 +121,42 @@ def test_the_printed_errors_are_those_of_the_forecasts():
             p, q = left["forecasts"][name][part], left["pelts"][part]
             assert np.sqrt(np.mean(np.log(p / q) ** 2)) == pytest.approx(float(log), abs=6e-4)
             assert np.sqrt(np.mean((p - q) ** 2)) == pytest.approx(float(plain), abs=0.06)
+
+
+def of_six(pattern):
+    """What the pattern finds behind each way's name in the last table that has it, as numbers."""
+    rows = dict(re.findall(rf"^    (\w+) +{pattern}$", run("choosing_a_gradient")["stdout"], re.M))
+    assert list(rows)[-6:] == list(WAYS)
+    return {way: [float(word) for word in rows[way].split()] for way in WAYS}
+
+
+def test_the_box_is_opened_where_the_field_is_fast():
+    """Two rows of sixty digits: the columns in which f is fast are those in which it is called most."""
+    out = run("choosing_a_gradient")["stdout"]
+    speed, calls = (
+        np.array(list(map(int, re.search(rf"^    {name} +(\d{{60}})  9 = ", out, re.M)[1])))
+        for name in (r"\|f\|", "calls")
+    )
+    assert calls[speed >= 2].min() > np.median(calls)
+
+
+def test_the_table_to_choose_from_is_that_of_the_six():
+    """Error at rtol 1e-6, evaluations for one observation and for forty, states a step, error on Van der Pol."""
+    table, left = of_six(r"(\S+ +\d+ +\d+ +\d+\.\d +\S+)"), run("choosing_a_gradient")
+    for way, (error, one, forty, states, contracting) in table.items():
+        again = left["truly_off"](left["gradient"](way)[1])
+        assert error == pytest.approx(again, rel=0.5)  # it is printed with one digit
+        assert error < 1e-5
+        assert (contracting < 1e-3) == (way != "backsolve")
+        assert states == pytest.approx(0, abs=0.3) if way in ("backsolve", "forward") else states > 0.7
+        assert forty > (1.1 if way == "discrete" else 3) * one
+    cheapest = min(table, key=lambda way: table[way][2])
+    assert cheapest == "discrete"
+
+
+def test_every_way_that_is_handed_too_little_says_what_it_wants():
+    said = re.findall(r'^    method "(\w+)" .*?keep="(\w+)"', run("choosing_a_gradient")["stdout"], re.M)
+    assert dict(said) == {way: keep for way, keep in LEAST_KEPT.items() if keep != "observations"}
 
 
 # ---- how they are set -----------------------------------------------------------------------------------------------
