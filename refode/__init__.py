@@ -29,7 +29,7 @@ from refode.memory import keep_freed_memory
 from refode.mlp import MLP
 from refode.running_cost import KineticEnergy, WithRunningCost
 from refode.solve import Trajectory, solve
-from refode.steppers import RK4, Euler
+from refode.steppers import RK4, Euler, Tsit5
 
 __version__ = "0.1.0"
 
@@ -54,6 +54,7 @@ __all__ = [
     "SquaredError",
     "StandardNormal",
     "Trajectory",
+    "Tsit5",
     "VanDerPol",
     "VectorField",
     "WithLogDensity",

@@ -17,12 +17,12 @@ from scipy.sparse import issparse
 
 from refode.arguments import one_of
 from refode.errors import SolveError
-from refode.steppers import RK4, Euler, tableau
+from refode.steppers import RK4, Euler, Tsit5, tableau
 from refode.types import Array
 
 METHODS: dict[str, type[OdeSolver]] = {
     "RK23": RK23, "RK45": RK45, "DOP853": DOP853, "Radau": Radau, "BDF": BDF, "LSODA": LSODA,
-    "Euler": Euler, "RK4": RK4,
+    "Euler": Euler, "RK4": RK4, "Tsit5": Tsit5,
 }  # fmt: skip
 IMPLICIT = (Radau, BDF, LSODA)
 LEAST_RTOL = 100 * np.finfo(float).eps  # SciPy raises anything below to this

@@ -10,17 +10,17 @@ it costs is their overhead.
 """
 
 from dataclasses import dataclass, field
-from math import isfinite, sqrt
+from math import isfinite, sqrt, ulp
 
 import numpy as np
 from scipy.integrate import DOP853, RK23, RK45, OdeSolver
 
-from refode.steppers import RK4, Euler, FixedStep, tableau
+from refode.steppers import RK4, Euler, FixedStep, Tsit5, tableau
 from refode.tape import Tape
 from refode.types import Array
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0  # SciPy's: of the ideal next step, and by how much it may change at most
-MARCHING = (RK23, RK45, DOP853, Euler, RK4)
+MARCHING = (RK23, RK45, Tsit5, DOP853, Euler, RK4)
 CROWD = 3  # so many observations within one step are interpolated
 
 
@@ -55,7 +55,9 @@ class March:
         # F = (y, k_0, ..., k_S), and the rows (1, h A_i0, ..., h A_i,i−1) of every stage
         self.F = np.zeros((S + 2, shape[0] * shape[1]))
         self.M = np.ones((S + 1, S + 1))
+        self.hA = self.M[:, 1:]
         self.y, self.slopes, self.y_new = self.F[0], self.F[1:], np.empty_like(self.F[0])
+        self.first, self.last = self.F[1], self.F[-1]  # the slopes at the two ends of a step
         self.k = [slope.reshape(shape) for slope in self.slopes]
         z = np.empty_like(self.y)
         self.stages = [
@@ -108,10 +110,11 @@ class March:
         while i <= last:
             crowd = self.interpolates and i + CROWD <= last and abs(t[i + CROWD - 1] - now) < natural
             stop = t[last] if crowd else t[i]
-            h = _towards(abs(stop - now), natural)
-            end = stop if h is None else now + sign * h
+            distance = abs(stop - now)
+            way = distance / 2 if 2 * natural > distance else natural  # half, where the natural step leaves a crumb
+            end = stop if natural >= distance else now + sign * way
             h = abs(end - now)
-            if h <= 10 * np.spacing(abs(now)):
+            if h <= 10 * ulp(now):
                 raise Lost
             self._try(k, now, end - now, steps)
             new_size = np.abs(self.y_new)
@@ -123,10 +126,12 @@ class March:
                 continue
             ideal = h * SAFETY * error**self.exponent if error > 0 else GROW * h
             natural, refused = min(ideal, h if refused else max(natural, GROW * h)), False
-            within = [j for j in range(i, last) if (t[j] - end) * sign < 0] if crowd else []
-            self._observe(steps, k, now, end - now, t, within, z)
+            if crowd:
+                within = [j for j in range(i, last) if (t[j] - end) * sign < 0]
+                self._observe(steps, k, now, end - now, t, within, z)
+                i += len(within)
             self._accept(steps, end - now)
-            now, size, k, i = end, new_size, k + 1, i + len(within)
+            now, size, k = end, new_size, k + 1
             if end == t[i]:
                 z[i] = self.y
                 steps.at_end[k] = i
@@ -137,14 +142,15 @@ class March:
         steps.nfev += self.S
         if steps.nfev > self.max_nfev:
             raise Lost
-        np.multiply(self.A, h, out=self.M[:, 1:])
+        np.multiply(self.A, h, self.hA)
+        slot, linearize = self.S * k, self.tape.linearize
         for i, row, F, state, z, c, slope in self.stages:
             row.dot(F, state)  # z_i = y + h Σ_{j<i} A_ij k_j
-            self.tape.linearize(self.S * k + i, z, t + c * h, slope)
+            linearize(slot + i, z, t + c * h, slope)
 
     def _accept(self, steps: Steps, h: float) -> None:
         self.y[...] = self.y_new
-        self.slopes[0] = self.slopes[-1]
+        self.first[...] = self.last
         steps.h.append(h)
 
     def _observe(
@@ -158,12 +164,17 @@ class March:
             steps.inside.setdefault(k, []).append((x, i))
 
     def _error(self, h: float, size: Array) -> float:
-        """The embedded error in units of atol + rtol |y|, root mean square; DOP853 weighs two against each other."""
+        """The embedded error in units of atol + rtol |y|, root mean square; DOP853 weighs two against each other.
+
+        `size` (B n,), the larger |y|, is overwritten.
+        """
+        size *= self.rtol
+        size += self.atol
         scaled = self.E.dot(self.slopes)
-        scaled *= h / (self.atol + self.rtol * size)
+        scaled /= size
         if len(scaled) == 1:
-            return _rms(scaled[0])
-        fifth, third = _rms(scaled[0]), _rms(scaled[1])
+            return h * _rms(scaled[0])
+        fifth, third = h * _rms(scaled[0]), h * _rms(scaled[1])
         return fifth**2 / sqrt(fifth**2 + 0.01 * third**2) if fifth else 0.0
 
     def _first_step(self, t: float, sign: float, span: float, size: Array) -> float:
@@ -179,13 +190,6 @@ class March:
         if not isfinite(h1):
             raise Lost
         return min(100 * h0, h1, span)
-
-
-def _towards(distance: float, natural: float) -> float | None:
-    """The step to take towards a stop: None for all the way, half of it where the natural step would leave a crumb."""
-    if natural >= distance:
-        return None
-    return distance / 2 if 2 * natural > distance else natural
 
 
 def _rms(x: Array) -> float:

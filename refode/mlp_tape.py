@@ -10,7 +10,7 @@ u_l and ū_l have room for these columns too; the weights that lead there and ba
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Block:
         # An activation that knows its slope from its value may overwrite u with x.
         self.u = [x if s.of_value else np.empty_like(x) for x, s in zip(self.x[1:], tape.net.sigmas, strict=False)]
         self.u_bar = [np.empty((count, tape.B, weights.shape[1])) for weights in tape.weights]
-        self.slopes = [np.empty_like(u) for u in self.u]
+        self.slopes: list[Any] = [list(u) for u in self.u]  # σ_l′(u_l), as soon as they are asked for
         self.used = 0  # evaluations that are pulled back
 
 
@@ -52,15 +52,16 @@ class Slot:
     def __init__(self, tape: "MLPTape", block: Block, i: int) -> None:
         net, self.block, self.i = tape.net, block, i
         x, u = [array[i] for array in block.x], [array[i] for array in block.u]
-        slopes, u_bar = [array[i] for array in block.slopes], [array[i] for array in block.u_bar]
-        self.z, self.last, self.u_bar = x[0][:, : net.n], x[-1], u_bar
-        self.clock = x[0][:, -1] if net.time else np.empty(0)
+        u_bar = [array[i] for array in block.u_bar]
+        self.z, self.last, self.a, self.first_bar = x[0][:, : net.n], x[-1], u_bar[-1], u_bar[0]
         evaluate = [_into(sigma.value) for sigma in net.sigmas]
-        constants = [array.T[width:] for array, width in zip(x, net.sizes, strict=False)]  # the columns 1 and t
-        # of every hidden layer x_{l−1}, [W_l; b_l; c_l], u_l, u ↦ σ_l(u), x_l
-        self.hidden = list(zip(x, tape.weights, u, evaluate, x[1:], constants[1:], strict=False))
-        # and, from the last to the first, ū_{l+1}, W_{l+1}ᵀ, ū_l, σ_l′(u_l)
-        self.back = list(zip(u_bar[1:], tape.back[1:], u_bar, slopes, strict=False))[::-1]
+        ones = [array[:, width] for array, width in zip(x, net.sizes, strict=False)]
+        clocks = [array[:, -1] if net.time else np.empty(0) for array in x]
+        self.clock = clocks[0]
+        # of every hidden layer x_{l−1}, [W_l; b_l; c_l], u_l, u ↦ σ_l(u), x_l and its columns 1 and t
+        self.hidden = list(zip(x, tape.weights, u, evaluate, x[1:], ones[1:], clocks[1:], strict=False))
+        # and, from the last to the first, its index, ū_{l+1}, W_{l+1}ᵀ, ū_l
+        self.back = list(zip(range(len(x)), u_bar[1:], tape.back[1:], u_bar, strict=False))[::-1]
 
 
 class MLPTape:
@@ -85,20 +86,17 @@ class MLPTape:
         self.open: Block | None = None
 
     def linearize(self, s: int, z: Array, t: float, out: Array) -> None:
-        slot = self.slots[s] if s < len(self.slots) else self._grow(s)
+        slot = self._slot(s)
         slot.z[...] = z
-        self._layers(slot, t, out)
-
-    def _layers(self, slot: Slot, t: float, out: Array) -> None:
         slot.clock.fill(t)
-        for x, weights, u, evaluate, y, constants in slot.hidden:
+        for x, weights, u, evaluate, y, one, clock in slot.hidden:
             x.dot(weights, u)  # u_l = [x_{l−1}, 1, t] [W_l; b_l; c_l]
             evaluate(u, y)  # x_l = σ_l(u_l)
-            for column, value in zip(constants, (1.0, t), strict=False):
-                column.fill(value)
+            one.fill(1.0)
+            clock.fill(t)
         slot.last.dot(self.weights[-1], out)  # f = u_L
 
-    def _grow(self, s: int) -> Slot:
+    def _slot(self, s: int) -> Slot:
         while s >= len(self.slots):
             block = Block(self, self.per_block)
             self.slots += [Slot(self, block, i) for i in range(self.per_block)]
@@ -109,20 +107,23 @@ class MLPTape:
         if slot.block is not self.open:
             self.open, slot.block.used = slot.block, slot.i + 1
             self._slopes(slot.block)
-        slot.u_bar[-1][...] = a
-        self._back(slot)
-        slot.u_bar[0].dot(self.back[0], out)
+        slot.a[...] = a
+        for layer, upper, W, lower in slot.back:
+            upper.dot(W, lower)  # x̄_l = ū_{l+1} W_{l+1}ᵀ
+            np.multiply(lower, slot.block.slopes[layer][slot.i], lower)  # ū_l = x̄_l ∘ σ_l′(u_l)
+        self._second_order(slot)
+        slot.first_bar.dot(self.back[0], out)
         if slot.i == 0:
             self._accumulate(slot.block)
 
-    def _back(self, slot: Slot) -> None:
-        for upper, W, lower, slope in slot.back:
-            upper.dot(W, lower)  # x̄_l = ū_{l+1} W_{l+1}ᵀ
-            np.multiply(lower, slope, lower)  # ū_l = x̄_l ∘ σ_l′(u_l)
+    def _second_order(self, slot: Slot) -> None:
+        """What a divergence adds to ū_1."""
 
     def _slopes(self, block: Block) -> None:
-        for sigma, u, x, slope in zip(self.net.sigmas, block.u, block.x[1:], block.slopes, strict=False):
-            slope[: block.used] = sigma.slope(u[: block.used], x[: block.used])
+        block.slopes = [
+            sigma.slope(u[: block.used], x[: block.used])
+            for sigma, u, x in zip(self.net.sigmas, block.u, block.x[1:], strict=False)
+        ]
 
     def _accumulate(self, block: Block) -> None:
         """θ̄ += Σ [x_{l−1}, 1, t]ᵀ ū_l over the block's evaluations."""
@@ -151,17 +152,17 @@ class DensityTape(MLPTape):
     def linearize(self, s: int, z: Array, t: float, out: Array) -> None:
         super().linearize(s, z[:, :-1], t, out)
         slot = self.slots[s]
-        slope = slot.back[0][-1]
-        slope[...] = self.net.sigmas[0].slope(slot.hidden[0][2], slot.last)
+        slope = self.net.sigmas[0].slope(slot.hidden[0][2], slot.last)
+        slot.block.slopes[0][slot.i] = slope
         slope.dot(self.mu, self.minus_tau)  # τ = σ′(u)·μ
         np.negative(self.minus_tau, out[:, -1])
 
     def _slopes(self, block: Block) -> None:
         """They are there: τ is made of them."""
 
-    def _back(self, slot: Slot) -> None:
-        super()._back(slot)
-        ((a, _, u_bar, slope),) = slot.back
+    def _second_order(self, slot: Slot) -> None:
+        ((_, a, _, u_bar),) = slot.back
+        slope = slot.block.slopes[0][slot.i]
         c = -a[:, -1]
         added = self.net.sigmas[0].curvature(slot.hidden[0][2], slot.last, slope)
         added *= self.mu

@@ -1,7 +1,7 @@
-"""Fixed steps for `solve_ivp`, and every explicit Runge-Kutta method as one kind of table.
+"""Further steps for `solve_ivp`, and every explicit Runge-Kutta method as one kind of table.
 
 Euler is the note's discrete limit (D01 with the step that E01 restores), RK4 its fourth-order companion. Both are
-`OdeSolver` subclasses: `solve_ivp(..., method=RK4, step=0.1)` takes them. A `Tableau` says of any explicit method,
+`OdeSolver` subclasses, as is Tsit5: `solve_ivp(..., method=RK4, step=0.1)` takes them. A `Tableau` says of any explicit method,
 SciPy's or ours, how a step and its interpolant are made of slopes: what backpropagation through the steps has to know.
 """
 
@@ -125,6 +125,40 @@ class RK4(FixedStep):
     """The classical Runge-Kutta method, order 4, cubic Hermite in between."""
 
     tableau = _rk4()
+
+
+class Tsit5(RK45):  # type: ignore[misc]
+    """Tsitouras' pair of order 5(4), with the interpolant of order 4, for `solve_ivp`: SciPy's RK45 by another table.
+
+    About a fifth fewer evaluations than RK45 takes for an equal error. C. Tsitouras, Runge-Kutta pairs of order 5(4)
+    satisfying only the first column simplifying assumption, Comput. Math. Appl. 62 (2011), 770-775.
+    """
+
+    A = np.array([
+        [0, 0, 0, 0, 0],
+        [0.161, 0, 0, 0, 0],
+        [-0.008480655492356989, 0.335480655492357, 0, 0, 0],
+        [2.8971530571054935, -6.359448489975075, 4.3622954328695815, 0, 0],
+        [5.325864828439257, -11.748883564062828, 7.4955393428898365, -0.09249506636175525, 0],
+        [5.86145544294642, -12.92096931784711, 8.159367898576159, -0.071584973281401, -0.028269050394068383],
+    ])  # fmt: skip
+    B = np.array([
+        0.09646076681806523, 0.01, 0.4798896504144996, 1.379008574103742, -3.290069515436081, 2.324710524099774,
+    ])  # fmt: skip
+    C = np.array([0, 0.161, 0.327, 0.9, 0.9800255409045097, 1])
+    E = np.array([
+        -0.001780011052225777, -0.0008164344596567469, 0.007880878010261995, -0.1447110071732629,
+        0.5823571654525552, -0.4580821059291870, 1 / 66,
+    ])  # fmt: skip
+    P = np.array([
+        [1, -2.763706197274826, 2.9132554618219126, -1.0530884977290216],
+        [0, 0.1317, -0.2234, 0.1017],
+        [0, 3.9302962368947516, -5.941033872131505, 2.4906272856512528],
+        [0, -12.411077166933676, 30.33818863028232, -16.548102889244902],
+        [0, 37.50931341651104, -88.1789048947664, 47.37952196281928],
+        [0, -27.896526289197286, 65.09189467479366, -34.87065786149661],
+        [0, 1.5, -4, 2.5],
+    ])  # fmt: skip
 
 
 def tableau(method: type[OdeSolver]) -> Tableau | None:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.integrate import BDF, DOP853, LSODA, RK23, RK45, OdeSolver, Radau, solve_ivp
 
-from refode import RK4, Euler, Linear, SolveError, VanDerPol, adjoint, solve
+from refode import RK4, Euler, Linear, SolveError, Tsit5, VanDerPol, adjoint, solve
 from refode.integrate import METHODS, Integrator, options_of, solver_class
 
-ADAPTIVE = ["RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA"]
+ADAPTIVE = ["RK23", "RK45", "Tsit5", "DOP853", "Radau", "BDF", "LSODA"]
 OPTIONS = {"Euler": {"step": 0.05}, "RK4": {"step": 0.05}}
 every_method = pytest.mark.parametrize("method", METHODS)
 every_adaptive_method = pytest.mark.parametrize("method", ADAPTIVE)
@@ -51,7 +51,7 @@ def test_methods_go_by_name_or_by_class():
         pass
 
     named = {"RK23": RK23, "RK45": RK45, "DOP853": DOP853, "Radau": Radau, "BDF": BDF, "LSODA": LSODA}
-    assert {name: solver_class(name) for name in METHODS} == named | {"Euler": Euler, "RK4": RK4}
+    assert {name: solver_class(name) for name in METHODS} == named | {"Euler": Euler, "RK4": RK4, "Tsit5": Tsit5}
     assert solver_class(Mine) is Mine
     assert solver_class(Radau) is Radau
 

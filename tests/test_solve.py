@@ -15,8 +15,8 @@ from refode.finite_difference import complex_step
 from refode.integrate import METHODS
 from refode.testing import batches, fields, times
 
-ADAPTIVE = ["RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA"]
-EXPLICIT = ["RK23", "RK45", "DOP853", "Euler", "RK4"]
+ADAPTIVE = ["RK23", "RK45", "Tsit5", "DOP853", "Radau", "BDF", "LSODA"]
+EXPLICIT = ["RK23", "RK45", "Tsit5", "DOP853", "Euler", "RK4"]
 OPTIONS = {"Euler": {"step": 0.1}, "RK4": {"step": 0.1}}
 SWING = (Pendulum(), [1.0, 0.5], [1.3, 0.1])
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -151,7 +151,7 @@ def test_each_kind_of_keeping(method, end):
 def test_stages_are_the_slopes_that_a_step_weighs(method):
     field, z0, theta = Pendulum(), np.ones((3, 2)), [1.3, 0.1]
     kept = solve(field, z0, theta, [0.0, 2.0], method=method, keep="stages", **OPTIONS.get(method, {}))
-    S = {"RK23": 3, "RK45": 6, "DOP853": 12, "Euler": 1, "RK4": 4}[method]
+    S = {"RK23": 3, "RK45": 6, "Tsit5": 6, "DOP853": 12, "Euler": 1, "RK4": 4}[method]
     assert kept.stages.shape == (kept.n_steps, S, 3, 2)
     for k in range(kept.n_steps):
         first = field(kept.step_z[k], kept.step_times[k], kept.theta)

@@ -10,12 +10,12 @@ from scipy.integrate import BDF, DOP853, LSODA, RK23, RK45, DenseOutput, OdeSolv
 
 from refode import RK4, Euler, Pendulum, solve
 from refode.finite_difference import slope
-from refode.steppers import FixedStep, tableau
+from refode.steppers import FixedStep, Tsit5, tableau
 
 EPS = np.finfo(float).eps
-METHODS = {"RK23": RK23, "RK45": RK45, "DOP853": DOP853, "Euler": Euler, "RK4": RK4}
-ORDERS = {"RK23": 3, "RK45": 5, "DOP853": 8, "Euler": 1, "RK4": 4}
-INTERPOLANT_ORDERS = {"RK23": 3, "RK45": 4, "DOP853": 7, "Euler": 1, "RK4": 3}
+METHODS = {"RK23": RK23, "RK45": RK45, "Tsit5": Tsit5, "DOP853": DOP853, "Euler": Euler, "RK4": RK4}
+ORDERS = {"RK23": 3, "RK45": 5, "Tsit5": 5, "DOP853": 8, "Euler": 1, "RK4": 4}
+INTERPOLANT_ORDERS = {"RK23": 3, "RK45": 4, "Tsit5": 4, "DOP853": 7, "Euler": 1, "RK4": 3}
 each_method = pytest.mark.parametrize("name", METHODS)
 
 
@@ -42,7 +42,7 @@ def test_pinned_scipy_has_the_tables_where_refode_reads_them():
     assert DOP853.C_EXTRA.shape == (3,), "DOP853.C_EXTRA"
 
 
-@pytest.mark.parametrize("name", ["RK23", "RK45", "DOP853"])
+@pytest.mark.parametrize("name", ["RK23", "RK45", "Tsit5", "DOP853"])
 def test_pinned_scipy_keeps_the_slopes_of_the_last_step_in_K(name):
     """If this fails, solver.K no longer holds the slopes of the accepted step, which keep="stages" records."""
     method = METHODS[name]
@@ -59,7 +59,7 @@ def test_pinned_scipy_keeps_the_slopes_of_the_last_step_in_K(name):
         assert np.allclose(solver.K[S], swing(solver.t, solver.y), rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("method", [RK23, RK45, DOP853, Radau, BDF, LSODA, Euler, RK4])
+@pytest.mark.parametrize("method", [RK23, RK45, Tsit5, DOP853, Radau, BDF, LSODA, Euler, RK4])
 def test_pinned_solve_ivp_advances_by_the_public_method_step_of_the_class_it_is_given(method):
     """If this fails, solve_ivp no longer calls `method.step()` once a step: refode.integrate would see no steps."""
     seen = []
@@ -129,7 +129,7 @@ def test_rows_sum_to_the_nodes_and_look_back_only(name):
     assert (T.A.shape, T.c.shape, T.interpolant.shape[0]) == ((S, S), (S,), S)
     assert np.allclose(T.A.sum(axis=1), T.c, rtol=0, atol=1e-14)
     assert np.array_equal(T.A, np.tril(T.A, -1))
-    assert T.stages == {"RK23": 3, "RK45": 6, "DOP853": 12, "Euler": 1, "RK4": 4}[name]
+    assert T.stages == {"RK23": 3, "RK45": 6, "Tsit5": 6, "DOP853": 12, "Euler": 1, "RK4": 4}[name]
     assert not T.b[T.stages :].any()
 
 

@@ -26,10 +26,10 @@ from refode.differentiable import Differentiable
 from refode.finite_difference import complex_step
 from refode.march import CROWD, Lost, March
 from refode.sensitivities.taped import Backward, Taped
-from refode.steppers import RK4, Euler, tableau
+from refode.steppers import RK4, Euler, Tsit5, tableau
 from refode.tape import tape
 
-ADAPTIVE, FIXED = [RK23, RK45, DOP853], [RK4, Euler]
+ADAPTIVE, FIXED = [RK23, RK45, Tsit5, DOP853], [RK4, Euler]
 EPS = np.finfo(float).eps
 
 

@@ -31,7 +31,7 @@ class Backward:
         rows, shape = march.y.size, march.k[0].shape
         self.z_bar = np.zeros((S + 1, rows))
         self.k_bar, self.a = np.empty(rows), np.empty(rows)
-        self.k_bar_rows = self.k_bar.reshape(shape)
+        self.k_bar_rows, self.end, self.ones = self.k_bar.reshape(shape), self.z_bar[S], np.ones(S + 1)
         self.transposed = np.ascontiguousarray(march.A.T)  # (S, S + 1): row i has A_ji, j > i
         self.M = np.empty_like(self.transposed)
         self.stages = [
@@ -40,27 +40,27 @@ class Backward:
 
     def sweep(self, steps: Steps, dL_dz: Array) -> tuple[Array, Array]:
         """a(t0), (B n,), before the first cotangent is added, and θ̄; dL_dz (T, B n)."""
-        S, tape = self.march.S, self.march.tape
+        S, pullback = self.march.S, self.march.tape.pullback
         slopes_bar, states_bar = self._interpolated(steps, dL_dz)
         a, N = self.a, len(steps.h)
         a.fill(0.0)
         if S * N in slopes_bar:
             self.k_bar[...] = slopes_bar[S * N]
-            tape.pullback(S * N, self.k_bar_rows, a.reshape(self.k_bar_rows.shape))
+            pullback(S * N, self.k_bar_rows, a.reshape(self.k_bar_rows.shape))
         for k in range(N - 1, -1, -1):
             if k + 1 in steps.at_end:
                 a += dL_dz[steps.at_end[k + 1]]
-            self.z_bar[S] = a  # z̄_S = a
-            np.multiply(self.transposed, steps.h[k], out=self.M)
+            self.end[...] = a  # z̄_S = a
+            np.multiply(self.transposed, steps.h[k], self.M)
             for i, row, later, z_bar in self.stages:
                 row.dot(later, self.k_bar)  # k̄_i = h Σ_{j>i} A_ji z̄_j
-                if S * k + i in slopes_bar:
+                if slopes_bar and S * k + i in slopes_bar:
                     self.k_bar += slopes_bar[S * k + i]
-                tape.pullback(S * k + i, self.k_bar_rows, z_bar)  # z̄_i = k̄_i ∇§1 f
-            np.add.reduce(self.z_bar, axis=0, out=a)  # a ← Σ_i z̄_i
+                pullback(S * k + i, self.k_bar_rows, z_bar)  # z̄_i = k̄_i ∇§1 f
+            self.ones.dot(self.z_bar, a)  # a ← Σ_i z̄_i
             if k in states_bar:
                 a += states_bar[k]
-        return a, tape.theta_bar()
+        return a, self.march.tape.theta_bar()
 
     def _interpolated(self, steps: Steps, dL_dz: Array) -> tuple[dict[int, Array], dict[int, Array]]:
         """What observations inside steps, z + h Σ w_i k_i, add to the cotangents: slot -> k̄, step -> a at its start."""
