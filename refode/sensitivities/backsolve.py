@@ -13,7 +13,7 @@ import numpy as np
 
 from refode.fields import VectorField, linearize
 from refode.integrate import Integrator
-from refode.sensitivities.sweep import Augmented, Blocks, Sweep, Task, in_reverse
+from refode.sensitivities.sweep import Augmented, Blocks, Drift, Sweep, Task, in_reverse
 from refode.types import Array
 
 
@@ -36,14 +36,15 @@ def backsolve(task: Task) -> Sweep:
     """
     traj = task.trajectory
     stretch, integrator = theorem_1(task)
-    q, drift = in_reverse(task, stretch)
+    drift = Drift()
+    q = in_reverse(task, stretch, drift)
     return Sweep(
         q.a_z,
         q.a_theta,
         nfev=integrator.nfev + len(traj.times),
         nvjp=integrator.nfev,
         reconstruction_error=relative(q.z - traj.z[0], traj.z),
-        invariant_drift=drift.relative(),
+        drift=drift,
     )
 
 

@@ -9,7 +9,7 @@ of k even checkpoints to the next. a_§1 needs none of this: in reverse it shrin
 import numpy as np
 
 from refode.sensitivities.backsolve import relative, theorem_1
-from refode.sensitivities.sweep import Augmented, Sweep, Task, in_reverse
+from refode.sensitivities.sweep import Augmented, Drift, Sweep, Task, in_reverse
 from refode.types import Array
 
 
@@ -33,14 +33,15 @@ def checkpointed(task: Task) -> Sweep:
             q = q._replace(z=z)  # z(s_j) = the stored state
         return q if start == end else back(start, end, q)
 
-    q, drift = in_reverse(task, stretch)
+    drift = Drift()
+    q = in_reverse(task, stretch, drift)
     return Sweep(
         q.a_z,
         q.a_theta,
         nfev=integrator.nfev + len(traj.times),
         nvjp=integrator.nfev,
         reconstruction_error=max(relative(error, traj.z) for error in [*errors, q.z - traj.z[0]]),
-        invariant_drift=drift.relative(),
+        drift=drift,
     )
 
 

@@ -34,7 +34,7 @@ def discrete(task: Task) -> Sweep:
     if traj.step_times is None or traj.step_z is None:
         raise ValueError('method "discrete" needs the accepted steps: solve(..., keep="steps") or keep="stages"')
     if not traj.n_steps:
-        return Sweep(np.zeros_like(task.dL_dz[-1]), np.zeros_like(traj.theta), 0, 0, invariant_drift=0.0)
+        return Sweep(np.zeros_like(task.dL_dz[-1]), np.zeros_like(traj.theta), 0, 0, drift=Drift())
     counts = {"nfev": 0, "nvjp": 0}
     a, theta_bar, interior, drift = task.dL_dz[-1], np.zeros_like(traj.theta), observations_by_step(traj), Drift()
     power = _power(task, counts)
@@ -45,7 +45,7 @@ def discrete(task: Task) -> Sweep:
         theta_bar += contribution
         a_t += t_bar - sum(power[i] for _, i in interior.get(k, []))  # a_§2, of (z, t) as one state
         drift.visit(a, f, a_t)
-    return Sweep(a, theta_bar, **counts, invariant_drift=drift.relative())
+    return Sweep(a, theta_bar, **counts, drift=drift)
 
 
 def _power(task: Task, counts: dict[str, int]) -> Array:

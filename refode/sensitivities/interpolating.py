@@ -7,7 +7,7 @@ interpolant is of lower order than the solve (4 to RK45's 5, 7 to DOP853's 8): f
 forward one to two decades tighter.
 """
 
-from refode.sensitivities.sweep import Augmented, Blocks, Sweep, Task, dense, in_reverse
+from refode.sensitivities.sweep import Augmented, Blocks, Drift, Sweep, Task, dense, in_reverse
 from refode.types import Array
 
 
@@ -25,13 +25,16 @@ def interpolating(task: Task) -> Sweep:
         az_f1, az_f2, az_f3 = field.vjp(z(t), t, theta, a_z)
         return -blocks.pack(az_f1, az_f2, az_f3)  # ȧ = −a M, of which z needs no more
 
-    integrator = task.integrator(rhs, *blocks.tolerances(task))
+    integrator, drift = task.integrator(rhs, *blocks.tolerances(task), keep="steps"), Drift()
+    steps = integrator.steps
 
     def stretch(start: float, end: float, q: Augmented) -> Augmented:
-        y = integrator.solve((start, end), blocks.pack(*q[1:])).y_end
-        return Augmented(z(end), *blocks.unpack(y))
+        first = len(steps.t) + 1
+        integrator.solve((start, end), blocks.pack(*q[1:]))
+        for t, y in zip(steps.t[first:], steps.y[first:], strict=True):
+            a_z, a_t, a_theta = blocks.unpack(y)
+            drift.visit(a_z, field(z(t), t, theta), a_t)
+        return Augmented(z(end), a_z, a_t, a_theta)
 
-    q, drift = in_reverse(task, stretch)
-    return Sweep(
-        q.a_z, q.a_theta, nfev=len(traj.times), nvjp=integrator.nfev, invariant_drift=drift.relative()
-    )  # fmt: skip
+    q = in_reverse(task, stretch, drift)
+    return Sweep(q.a_z, q.a_theta, nfev=len(traj.times) + integrator.steps.n, nvjp=integrator.nfev, drift=drift)

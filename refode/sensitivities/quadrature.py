@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from refode.fields import VectorField
-from refode.sensitivities.sweep import Augmented, Sweep, Task, check_blocks, dense, in_reverse
+from refode.sensitivities.sweep import Augmented, Drift, Sweep, Task, check_blocks, dense, in_reverse
 from refode.types import Array
 
 # Exact to degree 7: local error h^9, that of DOP853, the solver of highest order (Hairer, Nørsett and Wanner, II.5).
@@ -27,7 +27,7 @@ def quadrature(task: Task) -> Sweep:
     """
     traj, field, theta = task.trajectory, task.trajectory.field, task.trajectory.theta
     z, shape = dense(task, "quadrature"), traj.z[0].shape
-    nvjp = 0
+    nvjp, drift = 0, Drift()
 
     def rhs(t: float, y: Array) -> Array:
         az_f1, az_f2, az_f3 = field.vjp(z(t), t, theta, y.reshape(shape))
@@ -38,22 +38,23 @@ def quadrature(task: Task) -> Sweep:
 
     def stretch(start: float, end: float, q: Augmented) -> Augmented:
         nonlocal nvjp
-        result = integrator.solve((start, end), q.a_z.ravel(), dense=True)
-        t, weights = gauss(result.sol.ts)
-        a_z = result.sol(t).T.reshape(len(t), *shape)
-        a_t, a_theta = q.a_t, q.a_theta
-        for group in groups(field, len(t)):
-            at = z(t[group]), t[group][0], theta  # one time, or any where t does not enter
-            weighted = a_z[group] * weights[group].reshape(-1, *(1,) * len(shape))
-            _, a_f2, a_f3 = field.vjp(*at, weighted)
-            a_t, a_theta = a_t + a_f2, a_theta + a_f3
+        a = integrator.solve((start, end), q.a_z.ravel(), dense=True).sol
+        t, weights = gauss(a.ts)
+        a_t, a_theta = np.zeros(len(t)), q.a_theta  # a_§2 is collected node by node
+        for nodes in groups(field, len(t)):
+            at, w = t[nodes], weights[nodes].reshape(-1, *(1,) * len(shape))
+            _, az_f2, az_f3 = field.vjp(z(at), at[0], theta, w * a(at).T.reshape(len(at), *shape))
+            a_t[nodes.start] = az_f2
+            a_theta = a_theta + az_f3
             nvjp += 1
-        return Augmented(z(end), result.y_end.reshape(shape), a_t, a_theta)
+        a_t = q.a_t + a_t.reshape(-1, len(NODES)).sum(axis=1).cumsum()  # at the end of every step
+        for s, a_ts in zip(a.ts[1:], a_t, strict=True):
+            drift.visit(a(s).reshape(shape), field(z(s), s, theta), a_ts)
+        return Augmented(z(end), a(end).reshape(shape), a_t[-1], a_theta)
 
-    q, drift = in_reverse(task, stretch)
-    return Sweep(
-        q.a_z, q.a_theta, nfev=len(traj.times), nvjp=integrator.nfev + nvjp, invariant_drift=drift.relative()
-    )  # fmt: skip
+    q = in_reverse(task, stretch, drift)
+    nfev = len(traj.times) + integrator.steps.n
+    return Sweep(q.a_z, q.a_theta, nfev=nfev, nvjp=integrator.nfev + nvjp, drift=drift)
 
 
 def gauss(ends: Array) -> tuple[Array, Array]:

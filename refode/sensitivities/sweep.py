@@ -35,9 +35,11 @@ class Task:
         """Of those after t0, which the adjoint is made of; 1 where all of them vanish."""
         return float(abs(self.dL_dz[1:]).max(initial=0.0)) or 1.0
 
-    def integrator(self, rhs: Callable[[float, Array], Array], rtol: float, atol: float | Array) -> Integrator:
+    def integrator(
+        self, rhs: Callable[[float, Array], Array], rtol: float, atol: float | Array, keep: str = "observations"
+    ) -> Integrator:
         """The solver of the way back."""
-        return Integrator(rhs, self.solver, rtol, atol, self.max_nfev, "reverse", self.options)
+        return Integrator(rhs, self.solver, rtol, atol, self.max_nfev, "reverse", self.options, keep)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Sweep:
     nfev: int
     nvjp: int
     reconstruction_error: float | None = None
-    invariant_drift: float | None = None
+    drift: "Drift | None" = None
 
 
 class Augmented(NamedTuple):
@@ -61,13 +63,13 @@ class Augmented(NamedTuple):
     a_theta: Array  # (m,)
 
 
-def in_reverse(task: Task, stretch: Callable[[float, float, Augmented], Augmented]) -> tuple[Augmented, "Drift"]:
-    """q at t0 and the drift of its invariant; `stretch(t_i, t_i−1, q)` solves q back from an observation to the next.
+def in_reverse(task: Task, stretch: Callable[[float, float, Augmented], Augmented], drift: "Drift") -> Augmented:
+    """q at t0, the invariant shown to `drift`; `stretch(t_i, t_i−1, q)` solves q back from an observation to the next.
 
     a_§1 jumps by dL_i and a_§2 by −dL_i f_i at every observation but t0's, so that a_§1 f + a_§2 = 0 all along (E08).
     f is evaluated at every observation.
     """
-    traj, drift = task.trajectory, Drift()
+    traj = task.trajectory
     q = Augmented(traj.z[-1], np.zeros_like(traj.z[-1]), 0.0, np.zeros(traj.field.m))
     f = traj.field(q.z, traj.times[-1], traj.theta)
     for i in range(len(traj.times) - 1, 0, -1):
@@ -77,7 +79,7 @@ def in_reverse(task: Task, stretch: Callable[[float, float, Augmented], Augmente
         q = stretch(traj.times[i], traj.times[i - 1], Augmented(q.z, a_z, a_t, q.a_theta))
         f = traj.field(q.z, traj.times[i - 1], traj.theta)
         drift.visit(q.a_z, f, q.a_t)
-    return q, drift
+    return q
 
 
 def dense(task: Task, way: str) -> Callable[[Any], Array]:
@@ -137,19 +139,26 @@ class Blocks:
 
 
 class Drift:
-    """How far a_§1 f + a_§2, which is 0 along an exact adjoint, moves in all, in units of max |a_§1| |f|.
+    """How far a_§1 f + a_§2, which is 0 along an exact adjoint, moves, in units of max |a_§1| |f|.
 
-    It is visited at both ends of every interval: a wrong jump of a_§2 shows as well as an inaccurate solve.
+    It is visited at both ends of every interval: a wrong jump of a_§2 shows as well as an inaccurate solve. A way that
+    can afford f there shows it every step.
     """
 
     def __init__(self) -> None:
-        self.moved = self.largest = self.last = 0.0
+        self.moved = self.squares = self.largest = self.last = 0.0
 
     def visit(self, a_z: Array, f: Array, a_t: Array | float) -> None:
         invariant = float(np.sum(a_z * f) + a_t)  # a_§1 f + a_§2 = 0   (E08)
-        self.moved += abs(invariant - self.last)
-        self.last = invariant
+        change, self.last = abs(invariant - self.last), invariant
+        self.moved += change
+        self.squares += change**2
         self.largest = max(self.largest, float(np.linalg.norm(a_z) * np.linalg.norm(f)))
 
     def relative(self) -> float:
+        """In all, every change by its modulus."""
         return self.moved / (self.largest or 1.0)
+
+    def root(self) -> float:
+        """As independent changes add: the root of the sum of their squares."""
+        return float(np.sqrt(self.squares)) / (self.largest or 1.0)
