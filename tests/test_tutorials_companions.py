@@ -19,7 +19,7 @@ ROWS = {  # the ids of a companion's rows: items of the note, and words of its o
     "fitting_data": {"data", "field", "gradient", "fit", "naive", "grow", "tail"},
     "choosing_a_gradient": {
         *("box", "shapes", "back", "depth", "jump", "times", "corners"),
-        *("six", "which", "cost", "batch", "fails"),
+        *("six", "which", "cost", "batch", "fails", "error"),
     },
 }
 companions = pytest.mark.parametrize("name", ROWS)
@@ -152,6 +152,19 @@ def test_the_table_to_choose_from_is_that_of_the_six():
         assert forty > (1.1 if way == "discrete" else 3) * one
     cheapest = min(table, key=lambda way: table[way][2])
     assert cheapest == "discrete"
+
+
+def test_a_lost_gradient_is_called_lost():
+    """True error, the free estimate and the witness's, printed in this order for three ways and five spans."""
+    out = run("choosing_a_gradient")["stdout"]
+    rows = re.findall(r"^    [1-5] +\w+ +(\S+) +(\S+) +(\S+) +\d+ \+ \d+$", out, re.M)
+    true, *estimates = np.array(rows, dtype=float).T
+    assert len(true) == 15
+    assert true.min() < 1e-6
+    assert true.max() > 0.5
+    for estimate in estimates:
+        assert estimate[true > 0.5].min() > 0.05
+        assert estimate[true < 1e-5].max() < 1e-4
 
 
 def test_every_way_that_is_handed_too_little_says_what_it_wants():
