@@ -17,13 +17,14 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from scipy.integrate import OdeSolver
 
-from refode.adjoint import adjoint
 from refode.arguments import count, real_array
+from refode.differentiable import Differentiable
 from refode.divergence import linearize_divergence
 from refode.fields import VectorField
 from refode.files import load_arrays, save_arrays
-from refode.integrate import Integrator
+from refode.integrate import Integrator, solver_class
 from refode.log_density import WithLogDensity
 from refode.running_cost import OfLeading, RunningCost, WithRunningCost
 from refode.solve import Trajectory, solve
@@ -135,11 +136,8 @@ class ContinuousFlow:
         running_cost: RunningCost | None = None,
     ) -> Trajectory:
         """(z, Δ) from (x, 0) at t1 back to t0; with a running cost of z, (z, Δ, C). Note: D57, D58."""
-        x = real_array("x", x, ("...", self.n))
-        field: VectorField = WithLogDensity(self.field, probes)
-        if running_cost is not None:
-            field = WithRunningCost(field, OfLeading(running_cost, self.n))
-        start = np.concatenate([x, np.zeros((*x.shape[:-1], field.n - self.n))], axis=-1)
+        field = _with_density(self.field, probes, running_cost)
+        start = _start(real_array("x", x, ("...", self.n)), field)
         return solve(field, start, self.theta, [self.t1, self.t0], keep=keep, **self.options)
 
     def likelihood_gradient(
@@ -153,21 +151,7 @@ class ContinuousFlow:
 
         method is any way that `adjoint` has. Note: D59-D63, E48.
         """
-        n, sign = self.n, np.sign(self.t1 - self.t0)
-        back = self.backward(x, probes, "steps" if method == "discrete" else "observations", running_cost)
-        cotangent = np.zeros_like(back.z)
-        cotangent[-1, ..., :n] = self.base.score(back.z[-1, ..., :n])  # a_z(t0) = ∇ log p_base
-        cotangent[-1, ..., n] = -1.0  # a_Δ = −1, all along
-        cotangent[-1, ..., n + 1 :] = sign  # C(t0) = −∫ c dt from t0 to t1: the cost is −sign C
-        gradient = adjoint(back, cotangent, method=method)
-        return LikelihoodGradient(
-            float(np.sum(self._log_likelihood(back))),
-            gradient.z0[..., :n],
-            gradient.theta,
-            t0=float(gradient.times[1]),
-            t1=float(gradient.times[0]),
-            cost=float(-sign * np.sum(back.z[-1, ..., n + 1 :])),
-        )
+        return Likelihood(self, probes, method, running_cost)(self, x)
 
     def _log_likelihood(self, back: Trajectory) -> Array:
         z0, delta = back.z[-1, ..., : self.n], back.z[-1, ..., self.n]
@@ -181,6 +165,60 @@ class ContinuousFlow:
         """This flow with the parameters and span of a saved one. ValueError for a damaged or foreign file."""
         arrays = load_arrays(path, "refode.ContinuousFlow", {"theta": (self.field.m,), "span": (2,)})
         return replace(self, theta=arrays["theta"], t0=float(arrays["span"][0]), t1=float(arrays["span"][1]))
+
+
+def _with_density(field: VectorField, probes: Array | None, running_cost: RunningCost | None) -> VectorField:
+    """The field of (z, Δ), or with a running cost of z of (z, Δ, C)."""
+    dense = WithLogDensity(field, probes)
+    return dense if running_cost is None else WithRunningCost(dense, OfLeading(running_cost, field.n))
+
+
+def _start(x: Array, field: VectorField) -> Array:
+    """x (..., n), and zeros for what else the field carries."""
+    return np.concatenate([x, np.zeros((*x.shape[:-1], field.n - x.shape[-1]))], axis=-1)
+
+
+def _solver(flow: ContinuousFlow) -> tuple[type[OdeSolver], dict[str, Any]]:
+    """The method of a flow's solves, and the other options."""
+    options = {"method": "RK45"} | dict(flow.options)
+    return solver_class(options.pop("method")), options
+
+
+class Likelihood:
+    """The likelihood and its gradients, again and again: likelihood(flow, x), in memory that is kept between calls.
+
+    The flows may differ in θ and in their options; field, base and span are those of the first. probes, method and
+    running_cost are as in `ContinuousFlow.likelihood_gradient`.
+    """
+
+    def __init__(
+        self,
+        flow: ContinuousFlow,
+        probes: Array | None = None,
+        method: str = "discrete",
+        running_cost: RunningCost | None = None,
+    ) -> None:
+        self.field = _with_density(flow.field, probes, running_cost)
+        self.solves, self.times = Differentiable(self.field, method), np.array([flow.t1, flow.t0])
+
+    def __call__(self, flow: ContinuousFlow, x: Any) -> LikelihoodGradient:
+        n, sign, (t1, t0) = flow.n, np.sign(flow.t1 - flow.t0), self.times
+        start = _start(real_array("x", x, ("...", n)), self.field)
+        solver, options = _solver(flow)
+        back, pull_back = self.solves.solve(start, flow.theta, self.times, solver, **options)
+        cotangent = np.zeros_like(back.z)
+        cotangent[-1, ..., :n] = flow.base.score(back.z[-1, ..., :n])  # a_z(t0) = ∇ log p_base
+        cotangent[-1, ..., n] = -1.0  # a_Δ = −1, all along
+        cotangent[-1, ..., n + 1 :] = sign  # C(t0) = −∫ c dt from t0 to t1: the cost is −sign C
+        a, theta_bar = pull_back(cotangent)
+        return LikelihoodGradient(
+            float(np.sum(flow._log_likelihood(back))),
+            a[..., :n],
+            theta_bar,
+            t0=float(np.sum(cotangent[-1] * self.field(back.z[-1], t0, flow.theta))),  # where the solve ends: +dL · f
+            t1=float(-np.sum(a * self.field(start, t1, flow.theta))),  # where it begins: −a · f   (E08)
+            cost=float(-sign * np.sum(back.z[-1, ..., n + 1 :])),
+        )
 
 
 def _check_options(flow: ContinuousFlow) -> None:
@@ -264,13 +302,12 @@ def reverse_kl(flow: ContinuousFlow, target: Target, z0: Any, method: str = "bac
         raise TypeError(f"target must have logpdf and score; {type(target).__name__} lacks {', '.join(missing)}")
     z0 = real_array("z0", z0, ("N", flow.n))
     start = np.concatenate([z0, np.zeros_like(z0[:, :1])], axis=-1)
-    there = solve(
-        WithLogDensity(flow.field), start, flow.theta, [flow.t0, flow.t1],
-        keep="steps" if method == "discrete" else "observations", **flow.options,
-    )  # fmt: skip
+    solver, options = _solver(flow)
+    solves = Differentiable(WithLogDensity(flow.field), method)
+    there, pull_back = solves.solve(start, flow.theta, np.array([flow.t0, flow.t1]), solver, **options)
     z1, delta = there.z[-1, :, :-1], there.z[-1, :, -1]
     value = np.mean(flow.base.logpdf(z0) + delta - target.logpdf(z1))  # log p(z_t1) = log p_base(z0) + Δ(t1)
     cotangent = np.zeros_like(there.z)
     cotangent[-1, :, :-1] = -target.score(z1) / len(z0)
     cotangent[-1, :, -1] = 1.0 / len(z0)
-    return float(value), adjoint(there, cotangent, method=method).theta
+    return float(value), pull_back(cotangent)[1]

@@ -13,8 +13,9 @@ from scipy.integrate import OdeSolver
 from refode.arguments import observation_times, real_array
 from refode.differentiable import Differentiable
 from refode.fields import VectorField
+from refode.integrate import solver_class
 from refode.running_cost import RunningCost, WithRunningCost
-from refode.solve import Trajectory
+from refode.solve import Trajectory, checked_options
 from refode.types import Array
 
 Loss = Callable[[Trajectory], tuple[Any, ...]]
@@ -102,14 +103,15 @@ def loss_and_gradient(
     initial: InitialState | _Constant = z0 if callable(z0) else _Constant(real_array("z0", z0, ("...", field.n)))
     times = observation_times(times)
     solved_field = field if running_cost is None else WithRunningCost(field, running_cost)
-    differentiable = Differentiable(solved_field, times, method, solver, **solve_options)
+    differentiable, solver = Differentiable(solved_field, method), solver_class(solver)
+    options = checked_options(solver, solve_options)
 
     def value_and_gradient(theta: Any) -> tuple[float, Array]:
         theta = real_array("theta", theta, (field.m,))
         start = initial.z0 if isinstance(initial, _Constant) else real_array("z0", initial(theta), ("...", field.n))
         if running_cost is not None:
             start = np.concatenate([start, np.zeros_like(start[..., :1])], axis=-1)  # C(t0) = 0
-        trajectory, pull_back = differentiable.solve(start, theta)
+        trajectory, pull_back = differentiable.solve(start, theta, times, solver, **options)
         value, dL_dz, *direct = loss(_without_cost(trajectory, field) if running_cost is not None else trajectory)
         if running_cost is not None:
             value = value + float(trajectory.z[-1, ..., -1].sum())

@@ -140,13 +140,13 @@ class MLP:
         _, _, pullback = mlp_divergence.linearize_jvp(self, z, t, theta, v[None])
         return pullback(np.zeros_like(w), w[None])
 
-    def tape(self, shape: tuple[int, ...]) -> Tape:
-        """Room for a solve's evaluations on states of that shape, (..., n)."""
-        return MLPTape(self, math.prod(shape[:-1]), self.n)
+    def tape(self, shape: tuple[int, ...]) -> Tape | None:
+        """Room for a solve's evaluations on states of that shape, (..., n); a subclass may mean another f: None."""
+        return MLPTape(self, math.prod(shape[:-1]), self.n) if type(self) is MLP else None
 
     def density_tape(self, shape: tuple[int, ...]) -> Tape | None:
-        """Room for evaluations of (f, −τ) on states (z, Δ) of that shape, (..., n + 1); for one hidden layer."""
-        return DensityTape(self, math.prod(shape[:-1])) if len(self.sizes) == 3 else None
+        """Likewise for (f, −τ) on states (z, Δ) of that shape, (..., n + 1); None but for one hidden layer."""
+        return DensityTape(self, math.prod(shape[:-1])) if type(self) is MLP and len(self.sizes) == 3 else None
 
     def linearize_divergence(
         self, z: Array, t: Scalar, theta: Array, probes: Array | None = None

@@ -83,8 +83,8 @@ def solve(
     z0 (..., n), theta (m,) : real and finite; the leading axes of z0 are a batch, solved together under one step size
     times (T,) : strictly monotone, either way; times[0] is t0. More of them cost no evaluations: the solver's
         interpolant is read (of order 4 for RK45; DOP853 spends three evaluations on a step that is read, RK4 one)
-    method : SciPy's "RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA", ours "Tsit5", "Euler", "RK4", or an OdeSolver
-        class. Radau, BDF and LSODA get the field's Jacobian. Euler and RK4 take fixed steps: they need the option `step`
+    method : SciPy's "RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA", ours "Tsit5", "Euler" and "RK4", or an OdeSolver
+        class. Radau, BDF and LSODA get the field's Jacobian. Euler and RK4 take fixed steps: give the option `step`
     rtol, atol : relative and absolute tolerance of a step; a batch shares them in the root mean square
     keep : "observations"; or also the accepted "steps", or with them their "stages"; or with them "dense" output, for
         trajectory(t)

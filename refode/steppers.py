@@ -1,8 +1,9 @@
 """Further steps for `solve_ivp`, and every explicit Runge-Kutta method as one kind of table.
 
-Euler is the note's discrete limit (D01 with the step that E01 restores), RK4 its fourth-order companion. Both are
-`OdeSolver` subclasses, as is Tsit5: `solve_ivp(..., method=RK4, step=0.1)` takes them. A `Tableau` says of any explicit method,
-SciPy's or ours, how a step and its interpolant are made of slopes: what backpropagation through the steps has to know.
+Euler is the note's discrete limit (D01 with the step that E01 restores), RK4 its fourth-order companion, Tsit5 a pair
+with error control. They are `OdeSolver` subclasses: `solve_ivp(..., method=RK4, step=0.1)` takes them. A `Tableau` says
+of any explicit method, SciPy's or ours, how a step and its interpolant are made of slopes: what backpropagation through
+the steps has to know.
 """
 
 from dataclasses import dataclass

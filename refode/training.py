@@ -22,7 +22,7 @@ from scipy.optimize import minimize
 from refode.arguments import count, real_array, tolerance
 from refode.errors import SolveError
 from refode.files import load_arrays, save_arrays
-from refode.flows import ContinuousFlow, LikelihoodGradient
+from refode.flows import ContinuousFlow, Likelihood, LikelihoodGradient
 from refode.mlp import MLP
 from refode.running_cost import RunningCost
 from refode.types import Array
@@ -146,10 +146,10 @@ def fit(
     made_by = _identity(flow, data, recipe, running_cost)
     state = good = _resume(checkpoint, flow, recipe, made_by)
     _keep(checkpoint, made_by, state)  # a file that cannot be written is known now
-    begun = time.perf_counter()
+    begun, likelihood = time.perf_counter(), Likelihood(flow, running_cost=running_cost)
     try:
         while state.k < recipe.iterations:
-            good, state = state, _iterate(flow, data, recipe, running_cost, state)
+            good, state = state, _iterate(likelihood, flow, data, recipe, state)
             if state.k % every == 0 or state.k == recipe.iterations:
                 seconds, mean = time.perf_counter() - begun, np.mean(state.history[-every:])
                 _say(show, f"iteration {state.k:6d}  log-likelihood {mean:8.4f}  {seconds:6.1f} s")
@@ -165,9 +165,7 @@ def fit(
     return flow.with_theta(state.theta)
 
 
-def _iterate(
-    flow: ContinuousFlow, data: Array, recipe: Recipe, running_cost: RunningCost | None, state: Progress
-) -> Progress:
+def _iterate(likelihood: Likelihood, flow: ContinuousFlow, data: Array, recipe: Recipe, state: Progress) -> Progress:
     """One step of Adam."""
     rng = _generator(state.stream)
     x = data[rng.integers(len(data), size=min(recipe.batch, len(data)))]
@@ -176,7 +174,7 @@ def _iterate(
     if recipe.steps is not None:
         steps = int(rng.integers(recipe.steps[0], recipe.steps[1] + 1))
         trained = replace(trained, options={"method": "RK4", "step": abs(flow.t1 - flow.t0) / steps})
-    found = _gradient(trained, x, running_cost)
+    found = _gradient(likelihood, trained, x)
     g = -found.theta / len(x)
     g = g * min(1.0, recipe.clip / (float(np.linalg.norm(g)) or 1.0))
     adam, move = state.adam.step(g, recipe.rate_at(state.k))
@@ -184,10 +182,10 @@ def _iterate(
     return Progress(state.theta + move, adam, dict(rng.bit_generator.state), state.k + 1, history)
 
 
-def _gradient(flow: ContinuousFlow, x: Array, running_cost: RunningCost | None) -> LikelihoodGradient:
+def _gradient(likelihood: Likelihood, flow: ContinuousFlow, x: Array) -> LikelihoodGradient:
     """The likelihood and its gradient; FloatingPointError if one of them is not finite."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        found = flow.likelihood_gradient(x, method="discrete", running_cost=running_cost)
+        found = likelihood(flow, x)
     if not np.isfinite([found.value, found.cost, *found.theta]).all():
         raise FloatingPointError("the likelihood or its gradient is not finite")
     return found
@@ -208,11 +206,11 @@ def fit_full_batch(
     best parameters met, also after Ctrl-C or a solve that fails. options go to `minimize`.
     """
     data, every = _data(data, flow.n), count("every", every)
-    values: list[float] = []
+    likelihood, values = Likelihood(flow, running_cost=running_cost), list[float]()
     best = [(-np.inf, flow.theta)]
 
     def mean_loss(theta: Array) -> tuple[float, Array]:
-        g = _gradient(flow.with_theta(theta), data, running_cost)
+        g = _gradient(likelihood, flow.with_theta(theta), data)
         values.append((g.value - g.cost) / len(data))
         best[0] = max(best[0], (values[-1], theta.copy()), key=lambda pair: pair[0])
         if len(values) % every == 0:

@@ -102,6 +102,16 @@ def test_a_density_by_probes_or_of_more_layers_takes_the_closures():
     assert isinstance(tape(WithLogDensity(Linear(2)), (3, 3)), PullbackTape)
 
 
+def test_a_net_that_somebody_changed_keeps_its_own_f():
+    class Other(MLP):
+        def linearize(self, z, t, theta):
+            dz, pullback = super().linearize(z, t, theta)
+            return 2.0 * dz, lambda a: pullback(2.0 * a)
+
+    assert isinstance(tape(Other([2, 4, 2]), (3, 2)), PullbackTape)
+    assert isinstance(tape(WithLogDensity(Other([2, 4, 2])), (3, 3)), PullbackTape)
+
+
 def test_a_field_that_returns_another_shape_is_refused():
     class Wrong(Linear):
         def __call__(self, z, t, theta):

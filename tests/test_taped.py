@@ -214,7 +214,7 @@ def test_what_the_march_cannot_do_the_plain_solve_explains(field, z0, theta, tim
     with pytest.raises(Lost):
         Taped(field).solve(z0, theta, times, **({"method": RK45} | marched))
     with pytest.raises(SolveError, match=r"forward.*t = "):
-        Differentiable(field, times, **options).solve(z0, theta)
+        Differentiable(field).solve(z0, theta, times, **({"solver": RK45} | options))
 
 
 def test_only_what_it_knows_is_marched():
