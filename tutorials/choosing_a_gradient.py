@@ -6,7 +6,7 @@
 # You get:  the solver as a box you can look into; the gradient in states,
 #           parameters and times; six ways to it side by side, each broken
 #           once on purpose; and a table to choose from.
-# Seconds:  about 20, on one core. `--figures DIR` draws three figures.
+# Seconds:  about 10, on one core. `--figures DIR` draws three figures.
 #
 # The note knows one way to the gradient of an ODE's solution. Practice knows
 # six, and "which do I take?" is what users of every such library ask. Write
