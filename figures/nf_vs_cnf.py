@@ -40,7 +40,7 @@ ALT = (
     "the flow below that of the layers until they come close at the end."
 )
 NOTE_IDS = ("P26", "P27", "P51", "E43", "E53")
-COST_S = 220.0
+COST_S = 100.0
 SIZES = ("beamer169", "beamer43", "ppt169", "text")
 KEPT = "training"
 
@@ -54,7 +54,7 @@ STEPS = (5, 8)  # of RK4 over the span: fewest and most, drawn anew in every ite
 def data(seed: int = 0, fast: bool = False) -> dict:
     """Return both images of the grid's lines (lines, count, 2), and the KL of each width and seed (widths, seeds)."""
     widths, seeds, iterations = ((1, 4), 2, 150) if fast else ((1, 2, 4, 8, 16, 32), 3, 2000)
-    runs = [[[train(m, s, iterations) for s in range(seed, seed + seeds)] for m in _models(K)] for K in widths]
+    runs = [[[trained(m, s, iterations) for s in range(seed, seed + seeds)] for m in _models(K)] for K in widths]
     kl, error = np.moveaxis([[[run[1:] for run in both] for both in width] for width in runs], -1, 0)
     ends = np.median(kl[-1], axis=1)
     shown = len(widths) // 2
@@ -175,7 +175,7 @@ def _models(K: int) -> Iterator[Layers | Flow]:
     yield Flow(K)
 
 
-def train(model: Layers | Flow, seed: int, iterations: int) -> tuple[np.ndarray, float, float]:
+def trained(model: Layers | Flow, seed: int, iterations: int) -> tuple[np.ndarray, float, float]:
     """Return θ after Adam with a cosine schedule, KL(p, q) by fresh samples, and the standard error of that."""
     rng = np.random.default_rng(seed)
     theta = model.model.init(rng)
