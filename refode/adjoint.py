@@ -100,7 +100,8 @@ def adjoint(
         back on the trajectory at some of the accepted steps, which needs keep="steps", "stages" or "dense";
         "interpolating", which solves the adjoint alone, along the interpolant of z, and needs keep="dense";
         "quadrature", likewise, with the gradient in θ as an integral afterwards; "discrete", backpropagation through
-        the accepted steps, which needs keep="steps" or "stages"; "forward", sensitivity equations, for few parameters
+        the accepted steps, which needs keep="steps" or "stages", or to save memory "times"; "forward", sensitivity
+        equations, for few parameters
     dL_dtheta (m,) : ∂L/∂θ where the loss depends on θ directly (weight decay), else None
     solver, rtol, atol : of the further solve, which all but "discrete" make; by default those of the trajectory. On the
         way back the adjoint's atol is scaled by the largest cotangent, so that scaling the loss scales the gradient.
@@ -109,7 +110,8 @@ def adjoint(
     seminorm : leave a_§2 and a_§3, on which nothing depends, out of the error control of "backsolve", "checkpointed" or
         "interpolating"; "quadrature" has them outside anyway
     checkpoints : how many states "checkpointed" goes back to, evenly chosen of the accepted steps; by default the
-        square root of their number
+        square root of their number. For "discrete" after keep="times", how many states it holds at once, at least 2,
+        by default 16: it computes those of N steps again, up to log N / log checkpoints times
     error : estimate the error by a second witness instead of for nothing: another way to the same gradient, along the
         accepted steps. For a reverse solve that is backpropagation, which needs keep="steps", "stages" or "dense"; for
         "discrete" a reverse solve on the same steps, which needs keep="dense". Its evaluations are counted
@@ -161,8 +163,10 @@ def _task(
         raise ValueError('method "discrete" solves nothing: it takes no solver, rtol or atol')
     if seminorm and method not in SEMINORM:
         raise ValueError(f"seminorm belongs to {', '.join(SEMINORM)}; got method {method!r}")
-    if checkpoints is not None and method != "checkpointed":
-        raise ValueError(f'checkpoints belong to "checkpointed"; got method {method!r}')
+    if checkpoints is not None and method not in ("checkpointed", "discrete"):
+        raise ValueError(f'checkpoints belong to "checkpointed" and "discrete"; got method {method!r}')
+    if checkpoints is not None and method == "discrete" and traj.step_z is not None:
+        raise ValueError('with "discrete", checkpoints are for a trajectory that kept only the times of its steps')
     further = traj.method if solver is None else solver_class(solver)
     known = options_of(further)
     if "step" in known and "step" not in traj.options:
@@ -175,7 +179,7 @@ def _task(
         atol=traj.atol if atol is None else tolerance("atol", atol, np.finfo(float).tiny),
         max_nfev=traj.max_nfev if max_nfev is None else count("max_nfev", max_nfev),
         seminorm=bool(seminorm),
-        checkpoints=None if checkpoints is None else count("checkpoints", checkpoints),
+        checkpoints=None if checkpoints is None else count("checkpoints", checkpoints, 1 + (method == "discrete")),
         # A first step chosen for t0 means nothing at t1, and may be longer than an interval.
         options={k: v for k, v in traj.options.items() if k in known and k != "first_step"},
     )

@@ -57,7 +57,7 @@ def options_of(method: type[OdeSolver]) -> set[str]:
 class Steps:
     """What the accepted steps of one or more solves leave behind."""
 
-    keep: str = "observations"  # for which nothing is recorded; for all else times and states, for "stages" slopes
+    keep: str = "observations"  # for which nothing is recorded; "times" alone; for all else states, for "stages" slopes
     slopes: int = 0  # how many of a step's, the first ones, "stages" records
     t: list[float] = field(default_factory=list)
     y: list[Array] = field(default_factory=list)
@@ -69,19 +69,21 @@ class Steps:
 
     def start(self, t: float, y: Array) -> None:
         self.last_t, self.last_y = t, y
-        if self.keep != "observations":
-            self.t.append(t)
-            self.y.append(y)
+        self._record(t, y)
 
     def accept(self, solver: OdeSolver) -> None:
         self.n += 1
         self.size = abs(solver.t - self.last_t)
         self.last_t, self.last_y = solver.t, solver.y
-        if self.keep != "observations":
-            self.t.append(solver.t)
-            self.y.append(solver.y.copy())
+        self._record(solver.t, solver.y)
         if self.keep == "stages":
             self.K.append(solver.K[: self.slopes].copy())
+
+    def _record(self, t: float, y: Array) -> None:
+        if self.keep != "observations":
+            self.t.append(t)
+        if self.keep not in ("observations", "times"):
+            self.y.append(y.copy())
 
 
 def _watched(method: type[OdeSolver]) -> type[OdeSolver]:

@@ -16,7 +16,7 @@ from refode.integrate import IMPLICIT, LEAST_RTOL, Integrator, options_of, solve
 from refode.steppers import tableau
 from refode.types import Array
 
-KEEP = ("observations", "steps", "stages", "dense")
+KEEP = ("observations", "times", "steps", "stages", "dense")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,8 @@ class Trajectory:
     times (T,), z (T, ..., n) : the observation times, times[0] = t0, and the states there
     nfev, njev, n_steps : evaluations of f and of its Jacobian, accepted steps
     method, rtol, atol, max_nfev, options : of the solver; `method` is the OdeSolver class
-    step_times (N + 1,), step_z (N + 1, ..., n) : the accepted steps (all but "observations"), else None
+    step_times (N + 1,) : of the accepted steps (all but "observations"), else None
+    step_z (N + 1, ..., n) : their states (neither "observations" nor "times"), else None
     stages (N, S, ..., n) : the S slopes that each of them weighs ("stages"), else None
     sol : SciPy's dense output, of flat states ("dense"), else None; `trajectory(t)` evaluates it
     """
@@ -86,8 +87,8 @@ def solve(
     method : SciPy's "RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA", ours "Tsit5", "Euler" and "RK4", or an OdeSolver
         class. Radau, BDF and LSODA get the field's Jacobian. Euler and RK4 take fixed steps: give the option `step`
     rtol, atol : relative and absolute tolerance of a step; a batch shares them in the root mean square
-    keep : "observations"; or also the accepted "steps", or with them their "stages"; or with them "dense" output, for
-        trajectory(t)
+    keep : "observations"; or also the "times" of the accepted steps, or these "steps" with their states, or with them
+        their "stages"; or the steps and "dense" output, for trajectory(t)
     max_nfev : bound on the evaluations of f
     options : of the method, as in `solve_ivp`: first_step, max_step, step
 
@@ -137,7 +138,7 @@ def _observe(
     steps = integrator.steps
     kept = {
         "step_times": np.array(steps.t) if steps.t else None,
-        "step_z": np.reshape(steps.y, (len(steps.t), *z0.shape)) if steps.t else None,
+        "step_z": np.reshape(steps.y, (len(steps.y), *z0.shape)) if steps.y else None,
         "stages": np.reshape(steps.K, (steps.n, steps.slopes, *z0.shape)) if steps.keep == "stages" else None,
     }
     for array in (z, *kept.values()):

@@ -15,6 +15,7 @@ from refode.adjoint import LEAST_KEPT
 from refode.finite_difference import complex_solve, complex_step
 from refode.integrate import METHODS
 from refode.sensitivities.backsolve import adjoint_dynamics
+from refode.sensitivities.discrete import CHECKPOINTS, recomputed
 from refode.sensitivities.quadrature import gauss, groups
 from refode.sensitivities.sweep import Drift
 from refode.steppers import tableau
@@ -151,6 +152,70 @@ def test_discrete_is_the_gradient_of_the_steps_taken(method, keep, backward, see
     got = adjoint(trajectory, dL_dz, method="discrete")
     assert relative(got.z0, complex_step(lambda x: np.sum(dL_dz * frozen_steps(trajectory, x, theta)), z0)) <= 1e-12
     assert relative(got.theta, complex_step(lambda x: np.sum(dL_dz * frozen_steps(trajectory, z0, x)), theta)) <= 1e-12
+
+
+@pytest.mark.parametrize("checkpoints", [None, 2, 3, 1000])
+@pytest.mark.parametrize("method", EXPLICIT)
+def test_where_only_times_were_kept_the_states_are_computed_again(method, checkpoints):
+    """The same steps, and the same gradient to rounding; N - 1 of them again on each of the levels at most."""
+    rng = np.random.default_rng(0)
+    field = MLP([2, 3, 2])
+    theta, z0, times = field.init(rng, 2.0), rng.normal(size=(2, 2)), [0.0, 0.3, 3.0]
+    options = {"rtol": 1e-4} | OPTIONS.get(method, {})
+    kept, again = (solve(field, z0, theta, times, method=method, keep=keep, **options) for keep in ("steps", "times"))
+    assert again.step_z is None
+    assert np.array_equal(again.step_times, kept.step_times)
+    dL_dz = rng.normal(size=kept.z.shape)
+    want, got = (
+        adjoint(kept, dL_dz, method="discrete"),
+        adjoint(again, dL_dz, method="discrete", checkpoints=checkpoints),
+    )
+    for block in BLOCKS:
+        assert relative(getattr(got, block), getattr(want, block)) <= 1e-12
+    levels = np.ceil(np.log(kept.n_steps) / np.log(checkpoints or CHECKPOINTS) - 1e-9) if kept.n_steps > 1 else 0
+    S = tableau(kept.method).stages
+    assert S * (kept.n_steps - 1) <= got.nfev - want.nfev <= S * max(levels, 1) * kept.n_steps
+
+
+@given(st.integers(1, 200), st.integers(2, 9))
+def test_the_states_come_back_in_order_with_few_of_them_held(n_steps, room):
+    held, most = set(), 0
+
+    def step(k, y):
+        nonlocal most
+        state = State(y.k + 1, held)
+        most = max(most, len(held))
+        assert y.k == k
+        return state
+
+    class State:
+        """One that knows of its fellows: alive until nothing refers to it."""
+
+        def __init__(self, k, held):
+            self.k = k
+            held.add(id(self))
+
+        def __del__(self):
+            held.discard(id(self))
+
+    found = []
+    for k, y in recomputed(step, 0, n_steps, State(0, held), room):
+        assert y.k == k
+        found.append(k)
+        del y
+    assert found == list(range(n_steps - 1, -1, -1))
+    levels = int(np.ceil(np.log(n_steps) / np.log(room) - 1e-9)) if n_steps > 1 else 0
+    assert most <= (room + 1) * max(levels, 1) + 2  # those of every level, the one at hand and the next
+
+
+def test_checkpoints_are_refused_where_they_would_do_nothing():
+    trajectory = solve(Pendulum(), [1.0, 0.5], [1.3, 0.1], [0.0, 1.0], keep="steps")
+    with pytest.raises(ValueError, match="kept only the times"):
+        adjoint(trajectory, np.ones((2, 2)), method="discrete", checkpoints=3)
+    with pytest.raises(ValueError, match="checkpoints must be at least 2"):
+        adjoint(replace(trajectory, step_z=None), np.ones((2, 2)), method="discrete", checkpoints=1)
+    with pytest.raises(ValueError, match=r'needs the accepted steps: solve.*"times"'):
+        adjoint(replace(trajectory, step_z=None, step_times=None), np.ones((2, 2)), method="discrete")
 
 
 @pytest.mark.parametrize("method", EXPLICIT)
@@ -538,7 +603,8 @@ class Counting(Pendulum):
     ("way", "keep"),
     [
         ("backsolve", "steps"), ("backsolve", "observations"), ("discrete", "steps"), ("discrete", "stages"),
-        ("discrete", "dense"), ("checkpointed", "steps"), ("interpolating", "dense"), ("quadrature", "dense"),
+        ("discrete", "dense"), ("discrete", "times"), ("checkpointed", "steps"), ("interpolating", "dense"),
+        ("quadrature", "dense"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("times", [[0.0, 1.0], [0.0, 0.3, 0.31, 1.0]])

@@ -7,9 +7,11 @@ y + h Σ w_i(x) k_i. The chain rule, read from the last slope to the first, with
     a ← a + Σ_obs dL_obs + Σ_i z̄_i
 
 It is the exact gradient, in z0 and θ, of the numbers that the forward solve returned, its step sizes held fixed; the
-note's continuous adjoint differs from it by the solver's error (E21). Memory grows with the number of steps.
+note's continuous adjoint differs from it by the solver's error (E21). Memory grows with the number of steps; where only
+their times were kept, the states are computed once more, from a few checkpoints.
 """
 
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -20,9 +22,11 @@ from refode.solve import Trajectory
 from refode.steppers import Tableau, tableau
 from refode.types import Array, Pullback
 
+CHECKPOINTS = 16  # states held at once where those of the steps were not kept
+
 
 def discrete(task: Task) -> Sweep:
-    """Walk the accepted steps from the last to the first; it needs them kept.
+    """Walk the accepted steps from the last to the first; it needs them kept, or at least their times.
 
     Note: P04, P23 (§2.2), E21.
     """
@@ -31,17 +35,17 @@ def discrete(task: Task) -> Sweep:
     if table is None:
         name = traj.method.__name__
         raise ValueError(f'method "discrete" needs an explicit Runge-Kutta solve, got {name}; take "backsolve"')
-    if traj.step_times is None or traj.step_z is None:
-        raise ValueError('method "discrete" needs the accepted steps: solve(..., keep="steps") or keep="stages"')
+    if traj.step_times is None:
+        raise ValueError('method "discrete" needs the accepted steps: solve(..., keep="steps"), "stages" or "times"')
     if not traj.n_steps:
         return Sweep(np.zeros_like(task.dL_dz[-1]), np.zeros_like(traj.theta), 0, 0, drift=Drift())
     counts = {"nfev": 0, "nvjp": 0}
     a, theta_bar, interior, drift = task.dL_dz[-1], np.zeros_like(traj.theta), observations_by_step(traj), Drift()
     power = _power(task, counts)
     a_t = -power[-1]
-    for k in range(traj.n_steps - 1, -1, -1):
+    for k, y in _states(task, table, counts):
         inside = [(x, task.dL_dz[i]) for x, i in interior.get(k, [])]
-        a, t_bar, contribution, f = _pull_back_step(traj, table, k, a, inside, counts)
+        a, t_bar, contribution, f = _pull_back_step(traj, table, k, y, a, inside, counts)
         theta_bar += contribution
         a_t += t_bar - sum(power[i] for _, i in interior.get(k, []))  # a_§2, of (z, t) as one state
         drift.visit(a, f, a_t)
@@ -70,16 +74,64 @@ def observations_by_step(traj: Trajectory) -> dict[int, list[tuple[float, int]]]
     return found
 
 
+def _states(task: Task, table: Tableau, counts: dict[str, int]) -> Iterator[tuple[int, Array]]:
+    """The steps and the states that they start from, the last one first; recomputed where they were not kept."""
+    traj = task.trajectory
+    if traj.step_z is not None:
+        return zip(range(traj.n_steps - 1, -1, -1), traj.step_z[-2::-1], strict=True)
+
+    def step(k: int, y: Array) -> Array:
+        assert traj.step_times is not None
+        t, h, slopes = (
+            traj.step_times[k],
+            traj.step_times[k + 1] - traj.step_times[k],
+            np.empty((table.stages, *y.shape)),
+        )
+        for i in range(table.stages):
+            z_i = y + h * np.tensordot(table.A[i, :i], slopes[:i], axes=1)
+            slopes[i] = traj.field(z_i, t + table.c[i] * h, traj.theta)
+        counts["nfev"] += table.stages
+        return np.asarray(y + h * np.tensordot(table.b[: table.stages], slopes, axes=1))
+
+    return recomputed(step, 0, traj.n_steps, traj.z[0], CHECKPOINTS if task.checkpoints is None else task.checkpoints)
+
+
+def recomputed(
+    step: Callable[[int, Array], Array], first: int, last: int, y: Array, room: int
+) -> Iterator[tuple[int, Array]]:
+    """(k, y_k) for k = last − 1, ..., first, from y = y_first and y_k+1 = step(k, y_k), with little kept.
+
+    `room` states are kept a level: those at which as many stretches begin, and from each of them the stretch is done
+    again, in the same way. With p levels, room^p steps, every step is taken at most p times.
+    """
+    starts = np.unique(np.linspace(first, last, min(room, last - first) + 1).astype(int))
+    states = [y]
+    for k in range(first, int(starts[-2])):
+        y = step(k, y)
+        if k + 1 in starts:
+            states.append(y)
+    for start, end, state in reversed(list(zip(starts, starts[1:], states, strict=False))):
+        if end - start == 1:
+            yield int(start), state
+        else:
+            yield from recomputed(step, int(start), int(end), state, room)
+
+
 def _pull_back_step(
-    traj: Trajectory, table: Tableau, k: int, a: Array, inside: list[tuple[float, Array]], counts: dict[str, int]
+    traj: Trajectory,
+    table: Tableau,
+    k: int,
+    y: Array,
+    a: Array,
+    inside: list[tuple[float, Array]],
+    counts: dict[str, int],
 ) -> tuple[Array, Array, Array, Array]:
     """The cotangents of a step's start, of t and of θ, from `a`, that of its end, and those of observations inside it.
 
-    Fourth, f at the step's start.
+    Fourth, f at the step's start, whose state is y.
     """
     assert traj.step_times is not None
-    assert traj.step_z is not None
-    t, y, h = traj.step_times[k], traj.step_z[k], traj.step_times[k + 1] - traj.step_times[k]
+    t, h = traj.step_times[k], traj.step_times[k + 1] - traj.step_times[k]
     S = len(table.b) if inside else table.stages
     slopes = [] if traj.stages is None else list(traj.stages[k])
     pullbacks: list[Pullback] = []

@@ -19,7 +19,7 @@ from refode import Gradient, Pendulum, Trajectory, adjoint, solve
 SPAN, GROWTH, BATCH = 4.0, (1, 2, 4, 8, 16), 1000
 THETA = np.array([1.0, 0.0])  # stiffness, and no damping
 # way to the gradient, what the forward solve keeps
-WAYS = (("backsolve", "observations"), ("discrete", "steps"), ("discrete", "stages"))
+WAYS = (("backsolve", "observations"), ("discrete", "times"), ("discrete", "steps"), ("discrete", "stages"))
 
 
 def main() -> None:
