@@ -28,7 +28,7 @@ ALT = (
     "dotted floor and stays there while the other falls far below it."
 )
 NOTE_IDS = ("D02", "P33", "P35")
-COST_S = 4.0
+COST_S = 2.0
 SIZES = ("beamer169", "beamer43", "ppt169", "text")
 
 X = np.array([-1, -3 / 4, -1 / 2, -1 / 4, 1 / 4, 1 / 2, 3 / 4, 1])[:, None]
