@@ -1,4 +1,4 @@
-"""refode: its public calls, by the method that they take by default; `reference` is what all are measured against."""
+"""refode: its public calls, by the way that they take by default; `reference` is what all are measured against."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,13 +7,18 @@ from typing import Any
 import numpy as np
 
 from refode import ContinuousFlow, SquaredError, StandardNormal, Trajectory, WithLogDensity, loss_and_gradient
+from refode.flows import Likelihood
 
 from .cases import Answer, Case, Side
 
+SOLVERS = ("RK45", "Tsit5")  # as of a peer, the fastest counts
+
 
 def sides(case: Case) -> dict[str, Side]:
-    """For a flow both its own method and the loss that says the same of the field with the density added."""
-    found = {"refode": Side(partial(gradient, case), lambda answer: answer)}
+    """By `loss_and_gradient`; a flow also by its own `Likelihood`, which fits use."""
+    found = {
+        f"refode {solver}": Side(partial(gradient, case, solver=solver), lambda answer: answer) for solver in SOLVERS
+    }
     if case.data is None:
         found["refode flow"] = Side(partial(of_flow, case), lambda answer: answer)
     return found
@@ -59,11 +64,12 @@ def log_likelihood(trajectory: Trajectory) -> tuple[float, np.ndarray]:
 
 
 def of_flow(case: Case, tol: float) -> Callable[[], Answer]:
-    """`ContinuousFlow.likelihood_gradient`, of a new flow each time, as a fit takes it."""
+    """`Likelihood` of a new flow each time, as a fit takes it."""
     flow = ContinuousFlow(case.field, case.theta, options={"rtol": tol, "atol": tol})
+    likelihood = Likelihood(flow)
 
     def run() -> Answer:
-        found = flow.with_theta(case.theta).likelihood_gradient(case.z0, method="discrete")
+        found = likelihood(flow.with_theta(case.theta), case.z0)
         return Answer(found.value, found.theta, found.x)
 
     return run
