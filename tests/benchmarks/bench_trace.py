@@ -11,14 +11,12 @@ import os
 
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
-import platform
 from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
-import scipy
+from bench_vjp import machine
 
-import refode
 from refode import MLP
 from refode.divergence import directions, linearize_divergence, rademacher
 from refode.mlp_divergence import any_depth
@@ -29,8 +27,7 @@ BOUNDS = {"f, trace": 1.3, "f, trace, VJP": 4.0}
 
 def main() -> None:
     """Print the machine, the times, and the ratios to f."""
-    versions = f"python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}"
-    print(f"refode {refode.__version__}, {versions}, {platform.machine()}, 1 BLAS thread, {os.cpu_count()} cores")
+    print(machine())
     print(f"MLP {'-'.join(map(str, SIZES))}, batch {BATCH}, {TURNS} turns")
     times = measure(TURNS)
     print(f"{'':24} {'us':>7}   {'/ f: median':>11} {'5 %':>6} {'25 %':>6} {'75 %':>6} {'95 %':>6}")

@@ -1,6 +1,6 @@
 """What a VJP costs in units of f: MLP 2-64-64-2, batch 256.
 
-    python -m tests.benchmarks.bench_vjp
+    python tests/benchmarks/bench_vjp.py
 
 One BLAS thread, f and VJP and JVP in turns, so that a busy moment of the machine falls on all of them; the ratios are
 taken turn by turn. It prints and judges nothing but the median against the bound that the project keeps, 3.
