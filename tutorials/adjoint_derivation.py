@@ -122,6 +122,10 @@ print(f"n = {n}, m = {m}; path turns by %.2f rad, asymmetry %.2f, "
 parser = argparse.ArgumentParser(description="The adjoint method, checked.")
 parser.add_argument("--figures", metavar="DIR", help="save the figures there")
 FIGURES = parser.parse_args().figures if __name__ == "__main__" else None
+if FIGURES:
+    from figures._files import writable
+
+    writable(Path(FIGURES))  # made now: not to fail after all the work
 ledger = Ledger("Sections 1 and 2 of the note")
 check = ledger.check
 # %%

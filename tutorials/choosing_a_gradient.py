@@ -38,6 +38,9 @@ from refode.steps import Ledger
 parser = argparse.ArgumentParser(description="Six ways to one gradient.")
 parser.add_argument("--figures", metavar="DIR", help="draw figures there")
 FIGURES = parser.parse_args().figures if __name__ == "__main__" else None
+if FIGURES:
+    from figures._files import writable
+    writable(Path(FIGURES))  # made now: not to fail after all the work
 
 ledger = Ledger("Choosing a gradient")
 check = ledger.check
@@ -679,7 +682,6 @@ for way, keep in KEEP.items():
 if FIGURES:
     from figures._io import write
 
-    Path(FIGURES).mkdir(parents=True, exist_ok=True)
     for name in ("otd_gap", "reverse_drift", "adjoint_jumps"):
         write(name, Path(FIGURES))
 # %% [markdown]

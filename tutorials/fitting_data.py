@@ -40,6 +40,10 @@ from refode.steps import Ledger
 parser = argparse.ArgumentParser(description="Lynx and hare, fitted.")
 parser.add_argument("--figures", metavar="DIR", help="save the figure there")
 FIGURES = parser.parse_args().figures if __name__ == "__main__" else None
+if FIGURES:
+    from figures._files import writable
+
+    writable(Path(FIGURES))  # made now: not to fail after all the work
 
 ledger = Ledger("Fitting a neural ODE to data")
 check = ledger.check
@@ -625,7 +629,6 @@ if FIGURES:
     from figures._styles import style
     from figures._text import canvas, title
 
-    Path(FIGURES).mkdir(parents=True, exist_ok=True)
     with style():
         fig = canvas()
         draw(fig)

@@ -38,6 +38,10 @@ from refode.steps import Ledger
 parser = argparse.ArgumentParser(description="The likelihood's gradient.")
 parser.add_argument("--figures", metavar="DIR", help="save the figure there")
 FIGURES = parser.parse_args().figures if __name__ == "__main__" else None
+if FIGURES:
+    from figures._files import writable
+
+    writable(Path(FIGURES))  # made now: not to fail after all the work
 # %% [markdown]
 # ## 0 How to read this
 #
