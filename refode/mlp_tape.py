@@ -35,13 +35,12 @@ class Layered(Protocol):
 
 
 class Block:
-    """Room for `count` evaluations, one array each for the [x_l, 1, t], u_l and ū_l of a layer."""
+    """What `count` evaluations leave behind, one array each for the [x_l, 1, t] and u_l of a layer."""
 
     def __init__(self, tape: "MLPTape", count: int) -> None:
         self.x = [np.ones((count, tape.B, len(weights))) for weights in tape.weights]
         # An activation that knows its slope from its value may overwrite u with x.
         self.u = [x if s.of_value else np.empty_like(x) for x, s in zip(self.x[1:], tape.net.sigmas, strict=False)]
-        self.u_bar = [np.empty((count, tape.B, weights.shape[1])) for weights in tape.weights]
         self.slopes: list[Any] = [list(u) for u in self.u]  # σ_l′(u_l), as soon as they are asked for
         self.used = 0  # evaluations that are pulled back
 
@@ -52,7 +51,7 @@ class Slot:
     def __init__(self, tape: "MLPTape", block: Block, i: int) -> None:
         net, self.block, self.i = tape.net, block, i
         x, u = [array[i] for array in block.x], [array[i] for array in block.u]
-        u_bar = [array[i] for array in block.u_bar]
+        u_bar = [array[i] for array in tape.u_bar]
         self.z, self.last, self.a, self.first_bar = x[0][:, : net.n], x[-1], u_bar[-1], u_bar[0]
         evaluate = [_into(sigma.value) for sigma in net.sigmas]
         ones = [array[:, width] for array, width in zip(x, net.sizes, strict=False)]
@@ -73,6 +72,7 @@ class MLPTape:
         self.weights = [np.zeros(s) for s in zip([net.n + tail, *hidden], [*hidden, columns], strict=True)]
         self.back = [np.zeros(s) for s in zip([*hidden, columns], [columns, *hidden], strict=True)]
         self.per_block = max(1, ENTRIES // (B * max(net.sizes)))
+        self.u_bar = [np.empty((self.per_block, B, weights.shape[1])) for weights in self.weights]  # of the open block
         self.slots: list[Slot] = []
 
     def bind(self, theta: Array) -> None:
@@ -127,7 +127,7 @@ class MLPTape:
 
     def _accumulate(self, block: Block) -> None:
         """θ̄ += Σ [x_{l−1}, 1, t]ᵀ ū_l over the block's evaluations."""
-        for x, u_bar, total in zip(block.x, block.u_bar, self.net.blocks(self.total), strict=True):
+        for x, u_bar, total in zip(block.x, self.u_bar, self.net.blocks(self.total), strict=True):
             rows = (array[: block.used].reshape(-1, array.shape[-1]) for array in (x, u_bar))
             total += _product(*rows)[:, : total.shape[1]]
 
