@@ -106,10 +106,10 @@ def _obstacle(name: str, wanted: argparse.Namespace) -> str:
     about = describe(name)
     if wanted.size not in about.sizes:
         return f"{name} can't be read at size {wanted.size}; its sizes: {', '.join(about.sizes)}"
-    if about.kept and not wanted.fast:
+    if about.kept:
         from . import _kept  # NumPy is needed from here on
 
-        return _kept.missing(name, wanted.seed)
+        return _kept.missing(name, wanted.seed) if _kept.begins(name, wanted.fast) else ""
     return ""
 
 

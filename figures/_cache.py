@@ -15,25 +15,25 @@ import scipy
 import refode
 
 from ._files import replacing
-from ._kept import computed, kept
-from ._registry import FOLDER, describe
+from ._kept import holds, kept, uninterrupted
+from ._registry import FOLDER, describe, load
 
 LONG = 5.0  # seconds above which data are cached
 
 
 def data(name: str, seed: int, fast: bool) -> dict:
     """Return `data(seed, fast)` of the figure `name`: kept, or cached if it takes long, or computed."""
-    about = describe(name)
-    if about.kept and not fast:
+    if holds(name) and not fast:
         return kept(name, seed)
-    if about.cost_s <= LONG or about.kept:  # the fast version of what is kept is quick
-        return computed(name, seed, fast)
+    about, compute = describe(name), load(name).data
+    if about.cost_s <= LONG or about.kept:  # what goes on from what is kept is quick, as is its fast version
+        return uninterrupted(compute, seed, fast=fast)
     entry = f"{name}-{seed}-{'fast' if fast else 'full'}-"
     path = folder() / f"{entry}{_digest(name)}.npz"
     if path.exists():
         with np.load(path, allow_pickle=False) as entries:
             return {key: entries[key][()] for key in entries.files}
-    fresh = computed(name, seed, fast)
+    fresh = uninterrupted(compute, seed, fast=fast)
     with suppress(OSError):  # a cache that can't be written costs time, not the figure
         _replace(path, entry, fresh)
     return fresh

@@ -75,7 +75,7 @@ def write(
         figure = draw(load(name), data, title=request.title)
         faults = [*lint(figure, about.alt), *(f"warning: {warning.message}" for warning in caught)]
         origin = ""
-        if about.kept and not request.fast:
+        if _kept.begins(name, request.fast):
             origin = f"  kept {about.kept}; anew: {_kept.command(name, request.seed)}"
             if not _kept.is_current(name, request.seed):
                 faults.append(f"the kept data are not of this version of {name}; {_kept.command(name, request.seed)}")
@@ -128,7 +128,7 @@ def _metadata(kind: str, about: Description, request: Request) -> dict:
 
 
 def _sidecar(about: Description, request: Request) -> dict:
-    kept = {"kept": _kept.made_by(about.name, request.seed)} if about.kept and not request.fast else {}
+    kept = {"kept": _kept.made_by(about.name, request.seed)} if _kept.begins(about.name, request.fast) else {}
     return {
         "name": about.name,
         "claim": about.claim,

@@ -3,10 +3,11 @@
 A module asks for it by a literal, KEPT = "training" or KEPT = "measurement", and says what `draw` draws when it is
 given nothing by `compute = partial(kept, "its_name")`, where other modules say `compute = data`. From then on
 `python -m figures its_name` draws from figures/kept/its_name-0.npz, and `python -m figures rebuild its_name` calls
-`data(seed)` and replaces that file.
+`data(seed)` and replaces that file. Where that would be too much to keep, a module has `train(seed)` beside `data`:
+then its result is what is kept, and `data` goes on from `kept("its_name", seed)`.
 
-A file holds the key of the source that made it: of `data` and what this uses of its own module, so that a new caption
-trains nothing anew. A file with another key is out of date, and is said to be.
+A file holds the key of the source that made it: of `data` or `train` and what this uses of its own module, so that a
+new caption trains nothing anew. A file with another key is out of date, and is said to be.
 """
 
 import ast
@@ -14,7 +15,7 @@ import json
 import os
 import platform
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from types import FrameType
@@ -40,15 +41,25 @@ def made_by(name: str, seed: int = 0) -> dict:
     return json.loads(str(_content(name, seed)[MADE_BY]))
 
 
+def begins(name: str, fast: bool) -> bool:
+    """Return whether what is drawn comes from what is kept: the fast version does only if `data` goes on from it."""
+    return bool(_registry.describe(name).kept) and (not fast or _maker(name) == "train")
+
+
+def holds(name: str) -> bool:
+    """Return whether all of the data are kept, so that `data` need not be called."""
+    return bool(_registry.describe(name).kept) and _maker(name) == "data"
+
+
 def is_current(name: str, seed: int = 0) -> bool:
     """Return whether the kept data are those of the module as it stands."""
     return made_by(name, seed)["key"] == _key(name, seed)
 
 
 def rebuild(name: str, seed: int = 0) -> Path:
-    """Compute the full data of the figure `name` and put them in the place of what was kept; return the file."""
+    """Compute what the figure `name` keeps and put it in the place of what was kept; return the file."""
     key = _key(name, seed)  # of the source as it stands now, whatever becomes of it meanwhile
-    data = computed(name, seed, fast=False)
+    data = uninterrupted(getattr(_registry.load(name), _maker(name)), seed)
     about = {"figure": name, "seed": seed, "key": key, "versions": versions()}
     if _registry.describe(name).kept == "measurement":
         about["machine"] = machine()
@@ -73,11 +84,8 @@ def command(name: str, seed: int = 0) -> str:
     return f"python -m figures rebuild {name}" + (f" --seed {seed}" if seed else "")
 
 
-def computed(name: str, seed: int, fast: bool) -> dict:
-    """Return `data(seed, fast)` of the figure `name`.
-
-    Ctrl-C ends it even if `data` makes do with what it has, as a fit does: half a training is not to be kept.
-    """
+def uninterrupted(compute: Callable[..., dict], seed: int, **options: bool) -> dict:
+    """Return `compute(seed)`, all of it: Ctrl-C is raised even if `compute` returns what it has, as a fit does."""
     interruptions = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -86,7 +94,7 @@ def computed(name: str, seed: int, fast: bool) -> dict:
 
     before = signal.signal(signal.SIGINT, note)
     try:
-        data = _registry.load(name).data(seed=seed, fast=fast)
+        data = compute(seed=seed, **options)
     finally:
         signal.signal(signal.SIGINT, before)
     if interruptions:
@@ -138,14 +146,24 @@ def _content(name: str, seed: int) -> dict:
 
 def _key(name: str, seed: int) -> str:
     """Return a short hash of the seed and of the source that the data come from."""
-    source = (_registry.FOLDER / f"{name}.py").read_text(encoding="utf-8")
-    return sha256("\n".join([*_behind_data(source), f"seed {seed}"]).encode()).hexdigest()[:16]
+    source = "\n".join([*_behind(_maker(name), _source(name)), f"seed {seed}"])
+    return sha256(source.encode()).hexdigest()[:16]
 
 
-def _behind_data(source: str) -> Iterator[str]:
-    """Yield the source of `data` and of all that it uses of its module, each once, in the order of the module."""
+def _maker(name: str) -> str:
+    """Return the name of the function whose result is kept."""
+    functions = {node.name for node in ast.parse(_source(name)).body if isinstance(node, ast.FunctionDef)}
+    return "train" if "train" in functions else "data"
+
+
+def _source(name: str) -> str:
+    return (_registry.FOLDER / f"{name}.py").read_text(encoding="utf-8")
+
+
+def _behind(maker: str, source: str) -> Iterator[str]:
+    """Yield the source of a function and of all that it uses of its module, each once, in the order of the module."""
     parts = {name: node for node in ast.parse(source).body for name in _defines(node)}
-    used, found = ["data"], set()
+    used, found = [maker], set()
     while used:
         name = used.pop()
         if name in parts and name not in found:
