@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from oracles import BATCHES, TOL, OnlyVJP, batches, blocks, close, point, seeds
 from scipy.integrate import quad
+from test_fields import Drifting
 
 from refode import (
     MLP,
@@ -21,6 +22,7 @@ from refode import (
     linearize,
     solve,
 )
+from refode.fields import of_sample
 from refode.finite_difference import directional_complex_step
 from refode.running_cost import FrobeniusNorm, OfLeading, WeightedSum, cost_jvp
 
@@ -106,6 +108,20 @@ def test_jvp_of_every_cost_with_probes_a_sample(probed, batch, seed):
             # J and its derivatives are of order 10 at such a θ, probes and tangents up to 4.
             assert close(got, want, 1e4)
             assert np.shape(got) == batch
+
+
+@pytest.mark.parametrize("batch", [(3,), (2, 3)])
+def test_what_a_cost_holds_is_of_its_sample(batch):
+    """Probes, or what a field holds: the cost of one sample is that entry of the batch's."""
+    rng = np.random.default_rng(5)
+    drifting = KineticEnergy(Drifting(rng.normal(size=(*batch, 2))))
+    norm = FrobeniusNorm(NET, rng.normal(size=(2, *batch, 2)))
+    costs = [*all_costs(NET, norm.probes), drifting, WeightedSum((0.5, norm)), WeightedSum((2.0, drifting))]
+    for cost in [*costs, OfLeading(norm, 2), OfLeading(drifting, 2)]:
+        p = point(NET, batch, rng, NET.init(rng))
+        whole = cost(*p.at)
+        for i in np.ndindex(batch):
+            assert np.isclose(of_sample(cost, i)(p.z[i], p.t, p.theta), whole[i], rtol=1e-12)
 
 
 class NoVJP(MLP):
