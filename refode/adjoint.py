@@ -18,7 +18,7 @@ from refode.integrate import LEAST_RTOL, options_of, solver_class
 from refode.sensitivities.backsolve import backsolve
 from refode.sensitivities.checkpointed import checkpointed
 from refode.sensitivities.discrete import discrete
-from refode.sensitivities.error import WITNESSES, GradientError, apart, check_witness, free
+from refode.sensitivities.error import WITNESSES, GradientError, check_witness, estimate
 from refode.sensitivities.forward import forward
 from refode.sensitivities.interpolating import interpolating
 from refode.sensitivities.quadrature import quadrature
@@ -62,8 +62,8 @@ class Gradient:
     invariant_drift : how far a_§1 f + a_§2, which is 0 along an exact adjoint, moved, relative to max |a_§1| |f|;
         None where a is not solved
     error : estimates of the relative L2 errors in z0 and θ: not bounds, but right within a factor of ten on most
-        problems. From the reconstruction error or the drift, or from a second witness (`error=True`); None for
-        "forward". The part of a gradient that a loss gives directly, at t0 or in θ, is taken as exact
+        problems (`refode.sensitivities.error`). From the reconstruction error or the drift, and, with error=True, from
+        a second witness; None for "forward". What a loss gives directly, dL_dz[0] or dL_dtheta, is taken as exact
     """
 
     z0: Array
@@ -112,9 +112,9 @@ def adjoint(
     checkpoints : how many states "checkpointed" goes back to, evenly chosen of the accepted steps; by default the
         square root of their number. For "discrete" after keep="times", how many states it holds at once, at least 2,
         by default 16: it computes those of N steps again, up to log N / log checkpoints times
-    error : estimate the error by a second witness instead of for nothing: another way to the same gradient, along the
-        accepted steps. For a reverse solve that is backpropagation, which needs keep="steps", "stages" or "dense"; for
-        "discrete" a reverse solve on the same steps, which needs keep="dense". Its evaluations are counted
+    error : ask a second witness for the error too, another way to the same gradient along the accepted steps, at about
+        half the cost again: for a reverse solve backpropagation, which needs keep="steps", "stages" or "dense"; for
+        "discrete" a reverse solve on steps twice as long, which needs keep="dense". Its evaluations are counted
     max_nfev : bound on the evaluations of the further solve, by default that of the trajectory's
 
     Raises TypeError or ValueError for bad input, before any work; SolveError with direction "reverse" if the solve back
@@ -129,22 +129,23 @@ def adjoint(
     if error:
         check_witness(method, task)
     sweep = way(task)
-    witness = WITNESSES[method][0](task) if error else None
+    witness = WITNESSES[method](task) if error else None
     _warn_if_lost(sweep, task)
     z0, theta = sweep.a_z + dL_dz[0], sweep.a_theta + direct  # a_§3(t1) = ∇§3 L   (E22)
     f = np.array([traj.field(z, t, traj.theta) for z, t in zip(traj.z, traj.times, strict=True)])
     times = np.sum((dL_dz * f).reshape(len(f), -1), axis=1)  # dL/dt_i = +dL_i · f(z_i, t_i)
     times[0] = -np.sum(sweep.a_z * f[0])  # dL/dt_0 = −a_§1(t0) · f(z0, t0)   (E08)
+    error_bar, nvjp = estimate(method, task, sweep, witness, (z0, theta))
     spent = [sweep] if witness is None else [sweep, witness]
     return Gradient(
         z0=z0,
         theta=theta,
         times=times,
         nfev=len(f) + sum(each.nfev for each in spent),
-        nvjp=sum(each.nvjp for each in spent),
+        nvjp=nvjp + sum(each.nvjp for each in spent),
         reconstruction_error=sweep.reconstruction_error,
         invariant_drift=None if sweep.drift is None else sweep.drift.relative(),
-        error=apart(method, sweep, witness, z0, theta) if witness else free(method, task, sweep, z0, theta),
+        error=error_bar,
     )
 
 

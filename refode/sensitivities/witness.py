@@ -55,20 +55,20 @@ def _through(task: Task, t: Array, z: Array, dL: Array) -> Sweep:
 
 
 def retraced(task: Task) -> Sweep:
-    """The witness of "discrete": (a_§1, a_§3) by the tableau of the forward solve, on its steps and to observations.
+    """The witness of "discrete": (a_§1, a_§3) by the tableau of the forward solve, in steps twice as long.
 
         K_i = −A_i ∇§1 f,    A_i = a_§1 + h Σ_j A_ij K_j
         a_§1 ← a_§1 + h Σ b_i K_i,    a_§3 ← a_§3 − h Σ b_i A_i ∇§3 f
 
-    with h against the forward solve, and f at (z(t + c_i h), t + c_i h, θ), z from the dense output.
+    with h against the forward solve, and f at (z(t + c_i h), t + c_i h, θ), z from the dense output. Steps as long as
+    those forward would make a better witness, one that costs as much as the gradient does.
     """
     traj, field, theta = task.trajectory, task.trajectory.field, task.trajectory.theta
     table = tableau(traj.method)
     assert table is not None
     z, observed = dense(task, "discrete"), dict(zip(traj.times, task.dL_dz, strict=True))
-    stops = np.union1d(traj.times, traj.step_times)  # type: ignore[arg-type]
     a_z, a_theta, nvjp = np.zeros_like(task.dL_dz[0]), np.zeros(field.m), 0
-    for start, end in pairwise(stops if traj.times[0] > traj.times[-1] else stops[::-1]):
+    for start, end in pairwise(_every_other(task)):
         a_z = a_z + observed.get(start, 0.0)
         h, K = end - start, np.zeros((table.stages, *a_z.shape))
         t = start + h * table.c[: table.stages]
@@ -80,3 +80,13 @@ def retraced(task: Task) -> Sweep:
             nvjp += 1
         a_z = a_z + h * np.tensordot(table.b[: table.stages], K, axes=1)
     return Sweep(a_z, a_theta, nfev=0, nvjp=nvjp)
+
+
+def _every_other(task: Task) -> list[float]:
+    """From t1 to t0: every observation, and between two of them the end of every other accepted step."""
+    steps, stops = task.trajectory.step_times, [task.trajectory.times[-1]]
+    assert steps is not None
+    for late, early in pairwise(task.trajectory.times[::-1]):
+        between = steps[(np.minimum(early, late) < steps) & (steps < np.maximum(early, late))][::-1]
+        stops += [*between[1::2], early]
+    return stops
