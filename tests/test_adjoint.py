@@ -231,8 +231,8 @@ def test_the_further_solve_takes_over_method_tolerances_and_options():
     assert errors(gradient(short, first_step=0.01), reference_gradient(short), short)["theta"] < 1e-7
     # Fixed steps come from the forward solve.
     euler = solved(p, method="Euler", step=1e-3, rtol=1e-6)
-    assert adjoint(euler, p.dL_dz).nvjp == 1700
-    assert adjoint(euler, p.dL_dz, solver="RK4").nvjp == 4 * 1700
+    assert adjoint(euler, p.dL_dz).nvjp == 1700 + 2  # two for the curvature, by which the error is estimated
+    assert adjoint(euler, p.dL_dz, solver="RK4").nvjp == 4 * 1700 + 2
     assert adjoint(euler, p.dL_dz, solver="RK45", rtol=1e-3).nvjp < 200
 
 
@@ -576,7 +576,7 @@ def test_a_running_cost_against_complex_step_of_a_quadrature(way, backward):
         ({"method": "discrete", "solver": "RK45"}, ValueError, "solves nothing"),
         ({"method": "forward", "seminorm": True}, ValueError, "seminorm belongs to backsolve, checkpointed, interp"),
         ({"method": "quadrature", "seminorm": True}, ValueError, "seminorm belongs to .*; got method 'quadrature'"),
-        ({"checkpoints": 3}, ValueError, "checkpoints belong to \"checkpointed\"; got method 'backsolve'"),
+        ({"checkpoints": 3}, ValueError, "checkpoints belong to .*checkpointed.*; got method 'backsolve'"),
         ({"method": "checkpointed", "checkpoints": 0}, ValueError, "checkpoints must be at least 1, got 0"),
         ({"method": "checkpointed", "checkpoints": 2.0}, TypeError, "checkpoints must be a whole number"),
         ({"method": "checkpointed"}, ValueError, r'"checkpointed" needs the accepted steps: .*keep="steps"'),

@@ -278,6 +278,8 @@ def test_forward_knows_nothing_of_its_error_and_says_who_does():
     ("way", "keep", "method", "message"),
     [
         ("backsolve", "observations", "RK45", r'compares "backsolve" along the accepted steps: .*keep="steps"'),
+        ("backsolve", "times", "RK45", r'compares "backsolve" along the accepted steps: .*keep="steps"'),
+        ("discrete", "times", "RK45", r'reads z\(t\) for "discrete": solve\(\.\.\., keep="dense"\)'),
         ("discrete", "steps", "RK45", r'reads z\(t\) for "discrete": solve\(\.\.\., keep="dense"\)'),
         ("backsolve", "dense", "Radau", "the steps of an explicit Runge-Kutta solve, got Radau"),
         ("interpolating", "dense", "LSODA", "the steps of an explicit Runge-Kutta solve, got LSODA"),

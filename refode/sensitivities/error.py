@@ -109,5 +109,5 @@ def check_witness(way: str, task: Task) -> None:
         raise ValueError(f"error=True compares along the steps of an explicit Runge-Kutta solve, got {name}")
     if way == "discrete" and traj.sol is None and len(traj.times) > 1:
         raise ValueError('error=True reads z(t) for "discrete": solve(..., keep="dense")')
-    if traj.step_times is None:
+    if traj.step_z is None:
         raise ValueError(f'error=True compares "{way}" along the accepted steps: solve(..., keep="steps")')
