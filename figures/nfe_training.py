@@ -18,12 +18,12 @@ from .cannot_cross import FLOOR, GAIN, HIDDEN, RATE, TOL, X
 CLAIM = "NFE rises in training; what the way back takes depends on units"
 CAPTION = (
     "Evaluations of f, not steps, by RK45 at rtol {rtol:.0e}. Left: of the forward solve during {iterations} steps of "
-    "Adam, for the net 1-{hidden}-1 that is to turn a line around and cannot: {first} at first, {last} at the end, while the "
-    "loss (below) has long come to rest on its floor, 15/32 (dotted). Right: evaluations on the way back over those on "
-    "the way forth, where the loss is in units that make its cotangent dL/dz so many times atol. With one atol for z "
-    "and a alike (squares) nothing controls the adjoint below 1/rtol (dotted): the ratio is {low:.2f}, and above it "
-    "rises to {high:.2f}. With the adjoint's atol scaled by the cotangent (dashed) it is {scaled:.2f} in any units. "
-    "The net on the right is a sine net 2-8-2 that reads t."
+    "Adam, for the net 1-{hidden}-1 that is to turn a line around and cannot: {first} at first, {last} at the end, "
+    "while the loss (below) has long come to rest on its floor, 15/32 (dotted). Right: evaluations on the way back "
+    "over those on the way forth, where the loss is in units that make its cotangent dL/dz so many times atol. With "
+    "one atol for z and a alike (squares) nothing controls the adjoint below 1/rtol (dotted): the ratio is {low:.2f}, "
+    "and above it rises to {high:.2f}. With the adjoint's atol scaled by the cotangent (dashed) it is {scaled:.2f} in "
+    "any units. The net on the right is a sine net 2-8-2 that reads t."
 )
 ALT = (
     "Left, a staircase of evaluations climbs during training while the loss stays on its floor. Right, the ratio of "
