@@ -29,9 +29,10 @@ def interpolating(task: Task) -> Sweep:
     steps = integrator.steps
 
     def stretch(start: float, end: float, q: Augmented) -> Augmented:
-        first = len(steps.t) + 1
+        steps.t.clear()  # what was kept of the stretch before has been seen
+        steps.y.clear()
         integrator.solve((start, end), blocks.pack(*q[1:]))
-        for t, y in zip(steps.t[first:], steps.y[first:], strict=True):
+        for t, y in zip(steps.t[1:], steps.y[1:], strict=True):
             a_z, a_t, a_theta = blocks.unpack(y)
             drift.visit(a_z, field(z(t), t, theta), a_t)
         return Augmented(z(end), a_z, a_t, a_theta)
