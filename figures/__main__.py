@@ -3,6 +3,7 @@
     python -m figures list
     python -m figures adjoint_jumps --size half --format pdf,svg --out slides
     python -m figures all --mono
+    python -m figures sweep --format gif,pdf      (it moves)
     python -m figures rebuild wrong_gradient      (a training or a measurement whose data are kept; minutes)
 
 Exit code 0: all is well; 1: the check of a picture found faults, which are listed; 2: what was asked for doesn't
@@ -20,7 +21,7 @@ from ._files import writable
 from ._registry import FOLDER, describe, names
 from ._styles import SIZES, themes
 
-FORMATS = ("pdf", "svg", "png")
+FORMATS = ("pdf", "svg", "png", "gif", "mp4")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--theme", default="light", help=f"colours: {', '.join(themes())} (default: %(default)s)")
     parser.add_argument("--size", default="beamer169", help=f"page: {', '.join(SIZES)} (default: %(default)s)")
-    parser.add_argument("--format", default="pdf", help="files: pdf, svg, png, separated by commas (default: pdf)")
+    parser.add_argument("--format", default="pdf", help="files: pdf, svg, png; gif, mp4 of what moves (default: pdf)")
     parser.add_argument("--out", type=Path, default=Path(), help="folder to write to (default: this one)")
     parser.add_argument("--seed", type=int, default=0, help="seed of what is drawn at random (default: 0)")
     parser.add_argument("--fast", action="store_true", help="compute a coarser version")
@@ -76,6 +77,10 @@ def _checked(wanted: argparse.Namespace) -> list[str]:
     if wanted.names[0] == "rebuild":
         return _to_rebuild(wanted.names[1:])
     chosen = _chosen(wanted)
+    if "mp4" in wanted.format.split(","):
+        from ._animate import ffmpeg
+
+        ffmpeg()
     if chosen:
         writable(wanted.out)
     return chosen
@@ -106,6 +111,9 @@ def _obstacle(name: str, wanted: argparse.Namespace) -> str:
     about = describe(name)
     if wanted.size not in about.sizes:
         return f"{name} can't be read at size {wanted.size}; its sizes: {', '.join(about.sizes)}"
+    if not about.frames and set(wanted.format.split(",")) <= {"gif", "mp4"}:
+        moving = [name for name in names() if describe(name).frames]
+        return f"{name} does not move, it has no {wanted.format}; what moves: {', '.join(moving) or 'nothing'}"
     if about.kept:
         from . import _kept  # NumPy is needed from here on
 
@@ -138,6 +146,7 @@ def _list() -> None:
         about = describe(name)
         print(f"{name:20} {about.claim}")
         kept = f", kept ({about.kept})" if about.kept else ""
+        kept += f", {about.frames} frames" if about.frames else ""
         print(f"{'':20} {' '.join(about.note_ids)}  {about.cost_s:g} s{kept}  {', '.join(about.sizes)}")
 
 

@@ -3,9 +3,12 @@ carries its claim, its text for those who can't see it, and the command that mad
 """
 
 import json
+import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from types import ModuleType
@@ -16,11 +19,16 @@ from matplotlib import rc_context, rcParams
 from matplotlib.figure import Figure
 
 from . import _kept
+from ._animate import freeze
+from ._animate import save as save_film
 from ._cache import data as cached_data
 from ._files import replacing
 from ._lint import lint
 from ._registry import Description, describe, load
 from ._styles import style
+from ._text import canvas
+
+PICTURES = ("pdf", "svg", "png")  # of a figure that does not move
 
 
 @dataclass(frozen=True)
@@ -69,18 +77,21 @@ def write(
     with (
         style(request.theme, request.size, mono=request.mono),
         rc_context({"svg.fonttype": request.svg_text}),
-        warnings.catch_warnings(record=True) as caught,
+        _objections() as caught,
     ):
-        warnings.simplefilter("always")
-        figure = draw(load(name), data, title=request.title)
-        faults = [*lint(figure, about.alt), *(f"warning: {warning.message}" for warning in caught)]
+        figure, show = moving(load(name), data, about, title=request.title)
+        faults = []
+        for still in about.stills or (0,):
+            show(still)
+            faults += [fault for fault in lint(figure, about.alt) if fault not in faults]
+        faults += [f"warning: {message}" for message in caught]
         origin = ""
         if _kept.begins(name, request.fast):
             origin = f"  kept {about.kept}; anew: {_kept.command(name, request.seed)}"
             if not _kept.is_current(name, request.seed):
                 faults.append(f"the kept data are not of this version of {name}; {_kept.command(name, request.seed)}")
         width, height = figure.get_size_inches() * 2.54
-        for path in save(figure, out / request.stem(name), formats, about, request):
+        for path in save(figure, out / request.stem(name), formats, about, request, show):
             verdict = f"lint: {len(faults)} faults" if faults else "lint ok"
             say(f"wrote {path.name}  {width:.1f} x {height:.1f} cm  {perf_counter() - start:.1f} s  {verdict}{origin}")
             origin = ""  # said once
@@ -89,6 +100,23 @@ def write(
     for fault in faults:
         say(f"  {fault}")
     return faults
+
+
+@contextmanager
+def _objections() -> Iterator[list[str]]:
+    """Yield a list that fills with what Matplotlib warns of, be it a warning or a line of its log."""
+    messages: list[str] = []
+    noting = logging.Handler(logging.WARNING)
+    noting.emit = lambda record: messages.append(record.getMessage())
+    log = logging.getLogger("matplotlib")
+    log.addHandler(noting)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = lambda message, *_, **__: messages.append(str(message))
+            yield messages
+    finally:
+        log.removeHandler(noting)
 
 
 def draw(module: ModuleType, data: dict, *, title: bool = True) -> Figure:
@@ -100,25 +128,51 @@ def draw(module: ModuleType, data: dict, *, title: bool = True) -> Figure:
     return figure
 
 
+def moving(module: ModuleType, data: dict, about: Description, *, title: bool = True) -> tuple[Figure, Callable]:
+    """Return the figure and what shows a frame of it; of a figure that does not move, nothing changes."""
+    if not about.frames:
+        return draw(module, data, title=title), lambda frame: None
+    figure = canvas()
+    show = module.animate(data, figure)
+    if not title:
+        figure.suptitle("").set_in_layout(False)
+    freeze(figure, show, about.stills[-1])
+    return figure, show
+
+
 def filled(about: Description, data: dict) -> Description:
     """Return a description whose caption and alt text have their {numbers} filled in from `data`."""
     return replace(about, caption=about.caption.format_map(data), alt=about.alt.format_map(data))
 
 
-def save(figure: Figure, stem: Path, formats: Iterable[str], about: Description, request: Request) -> Iterator[Path]:
-    """Write the figure as `stem`.pdf, .svg, .png and its description as `stem`.json; yield the pictures' paths."""
-    dpi = request.dpi or rcParams["savefig.dpi"]
-    for kind in formats:
-        path = stem.with_name(f"{stem.name}.{kind}")
-        with replacing(path) as file, rc_context({"savefig.bbox": "standard"}):
-            figure.savefig(file, format=kind, dpi=dpi, metadata=_metadata(kind, about, request))
-        yield path
+def save(
+    figure: Figure,
+    stem: Path,
+    formats: Iterable[str],
+    about: Description,
+    request: Request,
+    show: Callable | None = None,
+) -> Iterator[Path]:
+    """Write the figure as `stem`.pdf, .svg, .png and its description as `stem`.json; yield the pictures' paths.
+
+    What moves, by `show(frame)`, is written as a film, `stem`.gif, .pdf, .mp4, and as stills, `stem`-1.png and so on.
+    """
+    with rc_context({"savefig.bbox": "standard"}):
+        if about.frames:
+            yield from save_film(figure, show, stem, formats, about, request.dpi, partial(_metadata, about, request))
+        else:
+            for kind in (kind for kind in formats if kind in PICTURES):
+                path = stem.with_name(f"{stem.name}.{kind}")
+                dpi = request.dpi or rcParams["savefig.dpi"]
+                with replacing(path) as file:
+                    figure.savefig(file, format=kind, dpi=dpi, metadata=_metadata(about, request, kind))
+                yield path
     with replacing(stem.with_name(f"{stem.name}.json")) as file:
         text = json.dumps(_sidecar(about, request), indent=2, ensure_ascii=False)
         file.write(f"{text}\n".encode())
 
 
-def _metadata(kind: str, about: Description, request: Request) -> dict:
+def _metadata(about: Description, request: Request, kind: str) -> dict:
     """Return the claim, the alt text and the command in the words of the file format, and no date."""
     common, command = {"Title": about.claim}, request.command(about.name)
     if kind == "pdf":
@@ -128,7 +182,8 @@ def _metadata(kind: str, about: Description, request: Request) -> dict:
 
 
 def _sidecar(about: Description, request: Request) -> dict:
-    kept = {"kept": _kept.made_by(about.name, request.seed)} if _kept.begins(about.name, request.fast) else {}
+    begins = about.kept and _kept.begins(about.name, request.fast)
+    kept = {"kept": _kept.made_by(about.name, request.seed)} if begins else {}
     return {
         "name": about.name,
         "claim": about.claim,

@@ -1,8 +1,8 @@
 """Which figures there are, and what each says of itself, found without importing any of them.
 
 A figure is a module of this package whose name does not begin with an underscore. Its CLAIM, CAPTION, ALT,
-NOTE_IDS, COST_S and SIZES, and KEPT if it has one, are literals, so they are read from the source: `python -m figures
-list` starts no NumPy and solves nothing.
+NOTE_IDS, COST_S and SIZES, and KEPT, FRAMES and STILLS if it has them, are literals, so they are read from the source:
+`python -m figures list` starts no NumPy and solves nothing.
 """
 
 import ast
@@ -17,9 +17,10 @@ WHY_KEPT = ("training", "measurement")
 
 @dataclass(frozen=True)
 class Description:
-    """What a figure says of itself: its name, the six literals of its module, and a seventh that most go without.
+    """What a figure says of itself: its name, the six literals of its module, and those that most go without.
 
-    `kept` says why the data are kept: they are a "training" or a "measurement".
+    `kept` says why the data are kept: they are a "training" or a "measurement". What moves has `frames`, and three
+    of them are its `stills`.
     """
 
     name: str
@@ -30,6 +31,8 @@ class Description:
     cost_s: float
     sizes: tuple[str, ...]
     kept: str | None = None
+    frames: int = 0
+    stills: tuple[int, ...] = ()
 
 
 def names() -> list[str]:
@@ -46,7 +49,9 @@ def describe(name: str) -> Description:
         raise ValueError(f"figure {name} does not define {', '.join(missing)} as literals")
     if found.get("KEPT") not in (None, *WHY_KEPT):
         raise ValueError(f"KEPT of figure {name} must be one of {', '.join(WHY_KEPT)}, got {found['KEPT']!r}")
-    return Description(name, *(found[key] for key in wanted), found.get("KEPT"))
+    return Description(
+        name, *(found[key] for key in wanted), found.get("KEPT"), found.get("FRAMES", 0), found.get("STILLS", ())
+    )
 
 
 def load(name: str) -> ModuleType:

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
-from refode import SquaredError, adjoint, solve
+from refode import SquaredError, Trajectory, adjoint, solve
 
 from . import _demo
 from ._roles import colour, points, role
@@ -30,20 +30,25 @@ OBSERVED = 4
 NOISE = 0.7  # standard deviation of the observations
 
 
-def data(seed: int = 0, fast: bool = False) -> dict:
-    """Return state and adjoint between the observations (I, count, ...), the jumps, and the gradient by z(t0)."""
+def observed(seed: int) -> tuple[Trajectory, SquaredError]:
+    """Return the demo path with OBSERVED times, and the loss of noisy observations at all of them but t0."""
     demo = _demo.plane(seed)
     times = np.linspace(*demo.times, OBSERVED + 1)
     trajectory = solve(demo.field, demo.z0, demo.theta, times, method="DOP853", rtol=1e-10, atol=1e-12)
     noise = NOISE * np.random.default_rng(seed).standard_normal(trajectory.z.shape)
-    observations = trajectory.z + noise
     seen = np.minimum(np.arange(OBSERVED + 1.0), 1.0)[:, None]  # nothing is observed at t0
-    _, dL_dz = SquaredError(observations, weights=seen)(trajectory)
+    return trajectory, SquaredError(trajectory.z + noise, weights=seen)
+
+
+def data(seed: int = 0, fast: bool = False) -> dict:
+    """Return state and adjoint between the observations (I, count, ...), the jumps, and the gradient by z(t0)."""
+    trajectory, loss = observed(seed)
+    _, dL_dz = loss(trajectory)
     path = sweep(trajectory, dL_dz, count=21 if fast else 101)
     return {
         **{key: path[key] for key in ("t", "z", "a_z")},
-        "times": times,
-        "observations": observations,
+        "times": trajectory.times,
+        "observations": loss.data,
         "jumps": dL_dz,
         "gradient": adjoint(trajectory, dL_dz).z0,
         "observed": OBSERVED,

@@ -11,7 +11,7 @@ import pytest
 from matplotlib import rcParams
 from matplotlib.figure import Figure, SubFigure
 
-from figures import _cache, _io, _registry, _styles
+from figures import _cache, _io, _kept, _registry, _styles
 from figures._lint import lint
 from refode import note
 
@@ -27,7 +27,7 @@ def close():
 @pytest.fixture(scope="session")
 def shown(data, kept):
     """The data of a figure by its name: those that are kept, or the fast ones."""
-    return lambda name: kept(name) if _registry.describe(name).kept else data(name)
+    return lambda name: kept(name) if _kept.holds(name) else data(name)
 
 
 LOOKS = {"light": ("light", False), "dark": ("dark", False), "mono": ("light", True)}
@@ -69,9 +69,9 @@ def pages():
 
 @pytest.mark.parametrize(("name", "size"), list(pages()))
 def test_its_page_has_the_size_to_a_tenth_of_a_point(name, size, shown, tmp_path):
-    about, request = _io.filled(_registry.describe(name), shown(name)), _io.Request(size=size)
+    path = tmp_path / "page.pdf"
     with _styles.style(size=size):
-        [path] = _io.save(_io.draw(_registry.load(name), shown(name)), tmp_path / name, ["pdf"], about, request)
+        _io.draw(_registry.load(name), shown(name)).savefig(path)
         wanted = 72 * np.array(rcParams["figure.figsize"])
     assert np.allclose(page_of(path.read_bytes()), wanted, rtol=0, atol=0.1)
 

@@ -8,8 +8,7 @@ import pytest
 from matplotlib import rcParams
 
 from figures import _io, _styles
-from figures.__main__ import FORMATS
-from figures._io import Request, save
+from figures._io import PICTURES, Request, save
 from figures._registry import Description
 from figures._roles import role
 from figures._text import canvas, title, wrap
@@ -64,7 +63,7 @@ def test_a_slide_for_projection_scales_every_length():
             assert slide[key] == pytest.approx(2.1 * length), key
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", PICTURES)
 def test_the_same_picture_is_the_same_file(tmp_path, light, kind):
     one, other = (
         next(save(picture(), tmp_path / stem, [kind], ABOUT, Request())).read_bytes() for stem in ("one", "other")
@@ -84,7 +83,7 @@ def test_text_stays_text_in_svg_and_is_shapes_on_request(tmp_path, light):
 def test_the_files_carry_claim_alt_text_and_command(tmp_path, light):
     about = _io.filled(ABOUT, {"slope": np.float64(1.98)})
     request = Request(size="half", seed=3, title=False)
-    pdf, svg, png = save(picture(), tmp_path / "made_up", FORMATS, about, request)
+    pdf, svg, png = save(picture(), tmp_path / "made_up", PICTURES, about, request)
     wanted = (
         "A claim",
         "A line of slope 1.98. It is straight.",

@@ -88,7 +88,7 @@ def test_without_title_the_claim_is_not_in_the_picture(folder):
         (["tydi"], "unknown figure 'tydi'; nearest is 'tidy', known are tidy, untidy, all, list, rebuild"),
         (["tidy", "--theme", "lihgt"], "unknown theme 'lihgt'; nearest is 'light', known are dark, light"),
         (["tidy", "--size", "haf"], "unknown size 'haf'; nearest is 'half', known are beamer169, half, "),
-        (["tidy", "--format", "pdf,giv"], "unknown format 'giv'; nearest is 'svg', known are pdf, svg, png"),
+        (["tidy", "--format", "pdf,giv"], "unknown format 'giv'; nearest is 'gif', known are pdf, svg, png, gif, mp4"),
         (["tidy", "--svg-text", "pth"], "unknown svg text 'pth'; nearest is 'path', known are none, path"),
         (["tidy", "--size", "column"], "tidy can't be read at size column; its sizes: beamer169, half"),
         (["tidy", "--dpi", "0"], "--dpi must be positive, got 0"),
