@@ -32,9 +32,9 @@ class GradientError(NamedTuple):
 KNOWN = {
     "backsolve": (1.5, 1.0),
     "checkpointed": (1.5, 1.0),
-    "interpolating": (1.4, 1.0),
-    "quadrature": (2.2, 1.2),
-    "discrete": (3.0, 4.0),
+    "interpolating": (1.6, 1.0),
+    "quadrature": (2.6, 1.2),
+    "discrete": (3.6, 5.0),
 }
 WITNESSES: dict[str, Callable[[Task], Sweep]] = {
     "backsolve": backpropagated,
@@ -46,7 +46,7 @@ WITNESSES: dict[str, Callable[[Task], Sweep]] = {
 WITNESSED = 0.4  # on the geometric mean of what is known and the distance of the witness, which mostly errs more
 FLOOR = 1e-14  # rounding: no estimate is lower
 STRAIGHT = 0.1  # no less curvature than this is believed: a_§1 has errors of its own
-LINEAR = 0.02  # at less the field is linear: steps then keep the invariant, and its witness errs as the gradient does
+LINEAR = 1e-3  # at less the field is linear: steps then keep the invariant, and its witness errs as the gradient does
 
 
 def estimate(
