@@ -2,12 +2,13 @@
 
     python tests/benchmarks/bench_density.py two_moons --seeds 0 1 2
     python tests/benchmarks/bench_density.py two_circles --seeds 0 1 2
+    python tests/benchmarks/bench_density.py image
     python tests/benchmarks/bench_density.py two_moons --seeds 0 1 2 --trap
 
 For each seed a flow is trained on 1,000 points and scored on 20,000 others, by an adaptive solve that never saw the
 grid that trained it. Its rival is `scipy.stats.gaussian_kde` at the bandwidth that is best on those very 20,000 points.
 It prints progress while it trains, then a table, and exits with 1 if a flow loses or ends further than 0.07 from the
-truth. Allow two minutes a seed; one BLAS thread.
+truth. Allow two minutes a seed; one BLAS thread. The photograph, fitted to 20,000 points in ten minutes, has no bar.
 
 With --trap a wider net of one hidden layer is trained on one grid of 8 RK4 steps without clipping, and scored twice: on
 that grid, and adaptively. Where the two part it has learnt the grid.
@@ -29,6 +30,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import gaussian_kde
 
 import refode
+from figures import image_density
 from refode import MLP, datasets
 from refode.flows import ContinuousFlow
 from refode.training import Recipe, fit, start
@@ -45,6 +47,7 @@ class Problem:
     recipe: Recipe
     sizes: tuple[int, ...] = (2, 32, 32, 2)
     points: int = 1000
+    bar: bool = True
 
     def __str__(self) -> str:
         return f"{self.points} points, MLP {'-'.join(map(str, self.sizes))}, {self.recipe}"
@@ -53,6 +56,7 @@ class Problem:
 PROBLEMS = {  # the noise was chosen on seeds 10 and 11
     "two_moons": Problem(Recipe(iterations=4500, batch=128, noise=0.08)),
     "two_circles": Problem(Recipe(iterations=8600, batch=128, noise=0.08, steps=(8, 16))),
+    "image": Problem(image_density.RECIPE, image_density.NET, image_density.POINTS, bar=False),
 }
 TRAP = Problem(Recipe(steps=(8, 8), clip=np.inf), (2, 64, 2))
 GRID = {"method": "RK4", "step": 1 / 8}  # that of the trap
@@ -69,6 +73,8 @@ def main(argv: list[str] | None = None) -> int:
         return trap(arguments.data, arguments.seeds, problem)
     print("".join(f"{name:>11}" for name in COLUMNS), flush=True)
     rows = np.array([row(arguments.data, seed, problem) for seed in arguments.seeds])
+    if not problem.bar:
+        return 0
     ahead, gap = rows[:, 4] > 0, rows[:, 5].max()
     print(f"ahead of the best KDE: {ahead.sum()} of {len(rows)} seeds; furthest from the truth: {gap:.4f}, bar {GAP:g}")
     return 0 if ahead.all() and gap <= GAP else 1
