@@ -4,6 +4,7 @@
     python -m figures adjoint_jumps --size half --format pdf,svg --out slides
     python -m figures all --mono
     python -m figures sweep --format gif,pdf      (it moves)
+    python -m figures gallery                     (figures/README.md and its pictures, anew)
     python -m figures rebuild wrong_gradient      (a training or a measurement whose data are kept; minutes)
 
 Exit code 0: all is well; 1: the check of a picture found faults, which are listed; 2: what was asked for doesn't
@@ -14,6 +15,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -37,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _list()
         return 0
     try:
+        if wanted.names == ["gallery"]:
+            return _gallery()
         return _rebuild(chosen, wanted.seed) if wanted.names[0] == "rebuild" else _write(chosen, wanted)
     except KeyboardInterrupt:
         print("python -m figures: interrupted; what is not finished is not written", file=sys.stderr)
@@ -74,6 +78,9 @@ def _checked(wanted: argparse.Namespace) -> list[str]:
         raise ValueError(f"--dpi must be positive, got {wanted.dpi}")
     if wanted.seed < 0:
         raise ValueError(f"--seed must not be negative, got {wanted.seed}")
+    if wanted.names == ["gallery"]:
+        writable(FOLDER / "gallery")
+        return []
     if wanted.names[0] == "rebuild":
         return _to_rebuild(wanted.names[1:])
     chosen = _chosen(wanted)
@@ -91,9 +98,9 @@ def _chosen(wanted: argparse.Namespace) -> list[str]:
     if wanted.names == ["list"]:
         return []
     for name in wanted.names:
-        _known("figure", name, [*names(), "all", "list", "rebuild"])
-    for word in {"list", "rebuild"} & set(wanted.names):
-        raise ValueError(f"`{word}` comes first" if word == "rebuild" else "`list` stands alone")
+        _known("figure", name, [*names(), "all", "list", "rebuild", "gallery"])
+    for word in {"list", "rebuild", "gallery"} & set(wanted.names):
+        raise ValueError(f"`{word}` comes first" if word == "rebuild" else f"`{word}` stands alone")
     chosen = []
     for name in names() if "all" in wanted.names else wanted.names:
         obstacle = _obstacle(name, wanted)
@@ -162,6 +169,18 @@ def _rebuild(chosen: list[str], seed: int) -> int:
     return 0
 
 
+def _gallery() -> int:
+    """Make the small pictures and their page anew, and return 1 if the check objects to any of them."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from ._gallery import write
+
+    faults = write()
+    print("\n".join(f"  {fault}" for fault in faults), end="\n" if faults else "")
+    return 1 if faults else 0
+
+
 def _write(chosen: list[str], wanted: argparse.Namespace) -> int:
     """Write the figures and return 1 if the check objects to any of them, 0 otherwise."""
     import matplotlib
@@ -179,7 +198,8 @@ def _write(chosen: list[str], wanted: argparse.Namespace) -> int:
         dpi=wanted.dpi,
         svg_text=wanted.svg_text,
     )
-    faults = [write(name, wanted.out, wanted.format.split(","), request) for name in chosen]
+    formats, say = wanted.format.split(","), partial(print, flush=True)
+    faults = [write(name, wanted.out, formats, request, say) for name in chosen]
     return 1 if any(faults) else 0
 
 

@@ -74,7 +74,7 @@ def frames(figure: Figure, show: Show, count: int, dpi: int) -> Iterator[Image.I
         yield Image.open(file).convert("RGB")
 
 
-def _write_gif(figure: Figure, show: Show, count: int, file: BinaryIO, dpi: int, metadata: Callable) -> None:
+def write_gif(figure: Figure, show: Show, count: int, file: BinaryIO, dpi: int, metadata: Callable) -> None:
     """Write all frames in one palette, that of the first, a middle and the last one: nothing flickers."""
     pictures = list(frames(figure, show, count, dpi))
     some = np.concatenate([np.asarray(pictures[k]) for k in (0, count // 2, 2 * count // 3, count - 1)])
@@ -126,4 +126,4 @@ def ffmpeg() -> str:
     return path
 
 
-_WRITERS = {"gif": _write_gif, "pdf": _write_pdf, "mp4": _write_mp4}
+_WRITERS = {"gif": write_gif, "pdf": _write_pdf, "mp4": _write_mp4}

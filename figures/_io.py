@@ -72,6 +72,34 @@ def write(
     """
     request = request or Request()
     start = perf_counter()
+    with opened(name, request) as drawing:
+        about, faults = drawing.about, drawing.faults
+        begins = _kept.begins(name, request.fast)
+        origin = f"  kept {about.kept}; anew: {_kept.command(name, request.seed)}" if begins else ""
+        width, height = drawing.figure.get_size_inches() * 2.54
+        for path in save(drawing.figure, out / request.stem(name), formats, about, request, drawing.show):
+            verdict = f"lint: {len(faults)} faults" if faults else "lint ok"
+            say(f"wrote {path.name}  {width:.1f} x {height:.1f} cm  {perf_counter() - start:.1f} s  {verdict}{origin}")
+            origin = ""  # said once
+            start = perf_counter()
+    for fault in faults:
+        say(f"  {fault}")
+    return faults
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure as it is drawn, what shows a frame of it, what it says of itself, and what the check objects to."""
+
+    figure: Figure
+    show: Callable[[int], None]
+    about: Description
+    faults: list[str]
+
+
+@contextmanager
+def opened(name: str, request: Request) -> Iterator[Drawing]:
+    """Compute, draw and check a figure, and close it in the end; the style is that of the request meanwhile."""
     data = cached_data(name, request.seed, request.fast)
     about = filled(describe(name), data)
     with (
@@ -85,21 +113,10 @@ def write(
             show(still)
             faults += [fault for fault in lint(figure, about.alt) if fault not in faults]
         faults += [f"warning: {message}" for message in caught]
-        origin = ""
-        if _kept.begins(name, request.fast):
-            origin = f"  kept {about.kept}; anew: {_kept.command(name, request.seed)}"
-            if not _kept.is_current(name, request.seed):
-                faults.append(f"the kept data are not of this version of {name}; {_kept.command(name, request.seed)}")
-        width, height = figure.get_size_inches() * 2.54
-        for path in save(figure, out / request.stem(name), formats, about, request, show):
-            verdict = f"lint: {len(faults)} faults" if faults else "lint ok"
-            say(f"wrote {path.name}  {width:.1f} x {height:.1f} cm  {perf_counter() - start:.1f} s  {verdict}{origin}")
-            origin = ""  # said once
-            start = perf_counter()
+        if _kept.begins(name, request.fast) and not _kept.is_current(name, request.seed):
+            faults.append(f"the kept data are not of this version of {name}; {_kept.command(name, request.seed)}")
+        yield Drawing(figure, show, about, faults)
         plt.close(figure)
-    for fault in faults:
-        say(f"  {fault}")
-    return faults
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def test_without_title_the_claim_is_not_in_the_picture(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tydi"], "unknown figure 'tydi'; nearest is 'tidy', known are tidy, untidy, all, list, rebuild"),
+        (["tydi"], "unknown figure 'tydi'; nearest is 'tidy', known are tidy, untidy, all, list, rebuild, gallery"),
         (["tidy", "--theme", "lihgt"], "unknown theme 'lihgt'; nearest is 'light', known are dark, light"),
         (["tidy", "--size", "haf"], "unknown size 'haf'; nearest is 'half', known are beamer169, half, "),
         (["tidy", "--format", "pdf,giv"], "unknown format 'giv'; nearest is 'gif', known are pdf, svg, png, gif, mp4"),
@@ -94,6 +94,7 @@ def test_without_title_the_claim_is_not_in_the_picture(folder):
         (["tidy", "--dpi", "0"], "--dpi must be positive, got 0"),
         (["tidy", "--seed", "-1"], "--seed must not be negative, got -1"),
         (["tidy", "list"], "`list` stands alone"),
+        (["gallery", "tidy"], "`gallery` stands alone"),
     ],
 )
 def test_bad_input_is_refused_by_name(folder, capsys, arguments, message):
