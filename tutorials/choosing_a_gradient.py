@@ -6,12 +6,12 @@
 # You get:  the solver as a box you can look into; the gradient in states,
 #           parameters and times; six ways to it side by side, each broken
 #           once on purpose; and a table to choose from.
-# Seconds:  about 10, on one core. `--figures DIR` draws three figures.
+# Seconds:  about 10, on one core. `--figures DIR` draws four figures.
 #
 # The note knows one way to the gradient of an ODE's solution. Practice knows
 # six, and "which do I take?" is what users of every such library ask. Write
-# down now which you would take for a network with 52 parameters on two
-# numbers, and which for one on a million; and read on.
+# down now which you would take for a state of two numbers and a network of 52
+# parameters, and which for a state of a million numbers; then read on.
 # %%
 import argparse
 import gc
@@ -52,8 +52,8 @@ def off(got, want):
 # The problem: a tanh net 2-8-2 that reads t, so 52 parameters, from one point
 # over two units of time, with observations at four times. A random net often
 # gives nearly straight paths, on which wrong formulas pass unseen; so the seed
-# is the first whose path turns by more than 1.5 radians, where the Jacobian is
-# far from symmetric.
+# is the first whose path turns by more than 1.5 radians and whose Jacobian, in
+# the middle, is far from symmetric.
 # %%
 net, times = MLP([2, 8, 2], "tanh"), np.array([0.0, 0.5, 1.1, 1.6, 2.0])
 for seed in range(10):
@@ -100,10 +100,10 @@ for name, row in (("|f|", speed), ("calls", calls)):
     digits = "".join(f"{9 * x / row.max():.0f}" for x in row)
     print(f"    {name:6}{digits}  9 = {row.max():.3g}")
 two = solve(VanDerPol(), corner, mu, [0, 10], rtol=1e-6)
-check("box", "nfev for 200 observations, less that for 2",
-      wide.nfev - two.nfev, 0, 0)
+check("box", "nfev for 200 times, less that for 2", wide.nfev - two.nfev, 0, 0)
 # %% [markdown]
-# Where f is fast the steps are short. 200 observations cost no more than two.
+# Where f changes fast the steps are short, at the start too, where the speed
+# settles at rate 9. And 200 observations cost no more than two.
 #
 # ### Tolerance is not error
 #
@@ -125,10 +125,10 @@ for solver, p in (("RK45", 5), ("DOP853", 8)):
     check("box", f"{solver}: slope of nfev in rtol, from 1e-5",
           slope(rtols[2:], nfev[2:]), -1 / p, 0.05)
 # %% [markdown]
-# (rtol from 1e-3 to 1e-9.) The error is proportional to rtol, give or take a
-# factor of three a run, hence ± 0.25; the factor is the problem's, a half here
-# and less. Price goes like rtol to the power −1/p for a step of order p, 5 and
-# 8, once there are some steps: DOP853 pays where many digits are wanted.
+# (rtol from 1e-3 to 1e-9.) The error is a half of rtol and less here, which is
+# this problem's luck, and by and large proportional to it, hence ± 0.25. Calls
+# go like rtol^(−1/p) with steps of order p, 5 and 8, once there are some: a
+# thousandth costs RK45 three times as many, DOP853 twice as many.
 #
 # ### One flat vector
 #
@@ -243,7 +243,7 @@ for block in ("z0", "theta"):
           off(getattr(back, block), true[block]), 0, 1e-7)
 # %% [markdown]
 # The `=` forgets all observations but the first. (The tolerance, 1e-7: rtol
-# 1e-10, some hundred steps each way, and ten for what they amplify.)
+# 1e-10, some hundred steps there and back, and ten for what they amplify.)
 #
 # ### Gradients in times, and their signs
 #
@@ -329,8 +329,8 @@ for way in KEEP:
 # %% [markdown]
 # One gradient, to which all six converge. At 1e-6 five of them inherit the
 # error of the forward solve; discrete has that error's derivative in it, which
-# is larger here. `forward` takes no VJPs, but 54 Jacobian-vector products with
-# each f. (Milliseconds, of forward solve and gradient, are mostly Python's.)
+# is larger here, and it takes the fewest. `forward` takes no VJPs, but 54
+# Jacobian-vector products with each f. (ms: solve and gradient together.)
 #
 # ## 4 Which gradient is the right one?
 #
@@ -376,8 +376,8 @@ for h in steps:
 print("    gap of RK4, steps halved: " + " ".join(f"{g:.0e}" for g in gaps))
 check("which", "its slope in the step", slope(steps, gaps), 4, 0.5)
 # %% [markdown]
-# An optimiser that walks on the computed loss wants the gradient of that
-# loss; whoever wants the ODE's takes smaller steps until the two agree.
+# By sixteen. An optimiser that walks on the computed loss wants that loss's
+# gradient; whoever wants the ODE's takes smaller steps until the two agree.
 #
 # Through an *adaptive* solve a difference is as wrong as the solver. Predict
 # first: by what step h is it cured?
@@ -394,8 +394,8 @@ for rtol in (1e-3, 1e-6, 1e-9):
 check("which", "smallest h: slope of the error in rtol",
       slope(list(worst), [e[-1] for e in worst.values()]), 1, 0.3)
 # %% [markdown]
-# By none: what helps is a smaller rtol. The column of the large h has its own
-# error, h² and no better; the others stand at the solver's.
+# By none: what helps is a smaller rtol. The large h adds an error of its own,
+# of order h²; the other columns show the solver's.
 #
 # ## 5 What they cost
 #
@@ -412,16 +412,17 @@ for way in KEEP:
     print(f"    {way:13}" + "  ".join(
         f"{a:4} + {b:<4}" for a, b in (spent[way, k] for k in (1, 4, 40))))
 # %% [markdown]
-# (One f for every time is there in any case, for the gradients in times.)
 # Whatever solves back starts anew at each observation, because a jumps there,
 # and each start costs a careful first step. So does `forward`, which reads S
 # there. Discrete walks over the steps that were taken, however many
 # observations they hold: six VJPs a step, one more where an observation lies
-# inside it, and f again, unless the stages were kept (keep="stages").
+# inside it, and f again, unless the stages were kept (keep="stages"). To this
+# every way adds an f at each time, for the gradients in times, discrete one
+# more there for a_t, and all but `forward` two VJPs to estimate the error.
 # %%
 steps = gradient("discrete", times=ends)[0].n_steps
 check("cost", "discrete: VJPs a step, one observation",
-      spent["discrete", 1][1] / steps, 6, 0)
+      (spent["discrete", 1][1] - 2) / steps, 6, 0)
 grown = {way: sum(spent[way, 40]) / sum(spent[way, 1]) for way in KEEP}
 check("cost", "backsolve: 40 observations for over thrice one",
       grown["backsolve"] > 3, 1, 0)
@@ -431,7 +432,7 @@ check("cost", "backsolve: 40 observations for over thrice one",
 # So says a well-known sentence. But what is solved back is larger, and its
 # tolerance covers the adjoint too. Ask Adams' method, with which that was
 # measured (LSODA has it), and RK45, with one observation, so that the way back
-# starts once; and then with an atol of 1e-2 for the way back.
+# starts once; then both again with an atol of 1e-2 for the way back.
 # %%
 for solver in ("LSODA", "RK45"):
     tr = solve(net, z0, theta, ends, method=solver, rtol=1e-5, atol=1e-7)
@@ -445,16 +446,17 @@ halved = adjoint(path, 0.5 * dL_dz)
 check("cost", "half the loss: nfev, less that of all of it",
       halved.nfev - back.nfev, 0, 0)
 # %% [markdown]
-# The way back is the longer one, until atol is so large that it hardly feels
-# the adjoint: then it is short, and two digits are right. A mean over a large
-# batch, whose cotangents are tiny, does it unasked. refode scales that atol by
-# the largest cotangent, so that a loss in other units costs the same.
+# The way back is the longer one, until atol is so large that the adjoint
+# hardly counts: then two digits are right. The mean over a large batch, with
+# tiny cotangents, makes an atol too large unasked; so refode scales it by the
+# largest cotangent, and a loss in other units costs the same.
 #
 # ### Memory: O(1) in what?
 #
 # In the number of the solver's steps, and in nothing else: not in θ, nor in
-# the batch, nor in the layers of f. Count in states, what the forward solve
-# keeps and the peak of the whole. Predict first: which ways grow with steps?
+# the batch, nor in the layers of f. Count, in states, what the forward solve
+# keeps and the peak of the whole. keep="times" has `discrete` compute the
+# states again, from 16 at once. Predict first: which ways grow with the steps?
 # %%
 def memory(way, keep, N):
     """What is kept of N steps of RK4, and the peak of all, in states."""
@@ -469,8 +471,8 @@ def memory(way, keep, N):
     tracemalloc.stop()
     return np.array([kept, peak]) / start.nbytes
 # %%
-growth = {}
-for way, keep in (*KEEP.items(), ("discrete", "stages")):
+growth, MORE = {}, ("times", "stages")
+for way, keep in (*KEEP.items(), *(("discrete", k) for k in MORE)):
     if way != "forward":
         few, many = (memory(way, keep, N) for N in (50, 100))
         growth[way, keep] = kept, peak = abs(many - few) / 50
@@ -482,7 +484,7 @@ for keep, states in (("steps", 1), ("stages", 5)):
     check("cost", f"discrete, {keep}: states kept a step",
           growth["discrete", keep][0], states, 0.25)
 # %% [markdown]
-# Two numbers and 8 steps are nothing. A batch of images is not.
+# For two numbers and 8 steps all this is nothing; for images it is not.
 #
 # ### A batch is one solve
 #
@@ -579,13 +581,13 @@ def on_van_der_pol(way, **how):
         try:
             g = adjoint(tr, cotangents(tr), method=way, **how)
         except SolveError as reason:
-            return np.inf, str(reason).split(";")[0]
+            return np.inf, str(reason).split(":")[0]
     found = max(off(g.z0, truth[:2]), off(g.theta, truth[2:]))
     return found, "warned" if caught else ""
 # %%
 survived = {way: on_van_der_pol(way) for way in KEEP}
 for way, (found, said) in survived.items():
-    print(f"    {way:13} off by {found:6.0e}  {said}"[:79])
+    print(f"    {way:13} off by {found:6.0e}  {said}")
 check("fails", "backsolve fails and says so",
       survived["backsolve"][0] > 0.1 and survived["backsolve"][1] != "", 1, 0)
 for way in list(KEEP)[1:]:
@@ -597,15 +599,15 @@ for way in list(KEEP)[1:]:
 # %%
 for k in (1, 2, 5, 10, 20, 40):
     found, said = on_van_der_pol("checkpointed", checkpoints=k)
-    print(f"    checkpoints {k:2}: off by {found:6.0e}  {said}"[:79])
+    print(f"    checkpoints {k:2}: off by {found:6.0e}  {said}")
 twenty = on_van_der_pol("checkpointed", checkpoints=20)[0]
 check("fails", "20 checkpoints: right to 1e-3", twenty, 0, 1e-3)
 # %% [markdown]
 # Each of the others has a corner of its own. *Interpolating* and *quadrature*
-# read z off an interpolant of lower order than the solve (4 for RK45's 5); it
-# shows in no table here, and where it does, a forward solve a decade tighter
-# mends it. *Forward* carries n + m columns, as much work as n + m solves: see
-# its ms in section 3. *Discrete* needs an explicit Runge-Kutta solve:
+# read z off an interpolant of lower order than the solve (4 for RK45's 5);
+# where that shows, and it does not here, solve forward a decade tighter.
+# *Forward* carries n + m columns, as much work as n + m solves: see its ms in
+# section 3. *Discrete* needs an explicit Runge-Kutta solve:
 # %%
 stiff = solve(vdp, corner, mu, [0, 6], method="Radau", keep="steps")
 try:
@@ -616,13 +618,13 @@ except ValueError as reason:
 # ## 7 How wrong is it?
 #
 # Each gradient but `forward`'s estimates its own relative error, in z0 and θ
-# apart. For nothing: by how far from z0 a reverse solve of z ended, or how far
-# a·f + a_t strayed from 0. With error=True: by a second witness, another way
-# along the steps that were kept. Van der Pol again, over one to five units of
-# time. Predict first: are they right within two, ten, a thousand?
+# apart. For two VJPs: by how far from z0 a reverse solve of z ended, or how
+# a·f + a_t strayed from 0. With error=True: by a second witness too, another
+# way along the steps that were kept. Van der Pol again, over one to five units
+# of time. Predict first: are they right within two, ten, a thousand?
 # %%
 said = []
-print("    T  way           off by     free  witness   VJPs, and more")
+print("    T  way           off by     free  witness  VJPs + its VJPs")
 for T in (1, 2, 3, 4, 5):
     tr = solve(vdp, corner, mu, [0, T], rtol=1e-6, atol=1e-8, keep="dense")
     for way in ("backsolve", "checkpointed", "discrete"):
@@ -633,7 +635,6 @@ for T in (1, 2, 3, 4, 5):
                      told.error.theta])
         print(f"    {T}  {way:12}" + "".join(f"{e:9.0e}" for e in said[-1]),
               f"{free.nvjp:7} + {told.nvjp - free.nvjp}")
-# %%
 found, *estimates = np.log10(said).T
 for name, estimate in zip(("free", "witness"), estimates):
     check("error", f"{name}: share that is right within ten",
@@ -642,9 +643,8 @@ for name, estimate in zip(("free", "witness"), estimates):
           np.polyfit(found, estimate, 1)[0], 1, 0.3)
 # %% [markdown]
 # Mostly within ten, and a lost gradient is called lost; bounds they are not.
-# (A factor of ten at both ends of seven decades tilts a slope by 2/7.) The
-# command `python -m tests.benchmarks.calibration` tries both on five hundred
-# problems a way.
+# (A factor of ten at both ends of seven decades tilts a slope by 2/7.) Five
+# hundred problems a way: `python -m tests.benchmarks.calibration`.
 #
 # ## 8 Which, then?
 #
@@ -660,17 +660,17 @@ for way, keep in KEEP.items():
           f"{survived[way][0]:12.0e}")
 # %% [markdown]
 # - A network trained on data: `discrete`. It is cheap, exact for the numbers
-#   that came back, never unstable, and takes a few states a step.
-# - Memory is the limit, and the field does not contract much: `backsolve`,
-#   with an eye on `reconstruction_error`.
+#   that came back, never unstable, and holds a few states a step.
+# - Memory is the limit: `discrete` from keep="times", at twice the f or more;
+#   or `backsolve`, if the field does not contract much, with an eye on
+#   `reconstruction_error`.
 # - An implicit solve, which `discrete` does not take: `checkpointed` with a
 #   few dozen of the steps, `interpolating`, or, where parameters are many,
 #   `quadrature`, which keeps them out of the reverse solve.
 # - A handful of parameters: `forward`, which shares nothing with the rest.
 # - In doubt: two of them. They have to agree, to the tolerance.
 #
-# Seconds beside those of other libraries, at equal achieved error, are printed
-# by `python tests/benchmarks/bench_peers.py`.
+# Seconds, beside other libraries': `python tests/benchmarks/bench_peers.py`.
 #
 # Where is the question that you came with? Calls at odd times, shapes, solving
 # back, one θ for all layers: section 1. Jumps, gradients in times and their
@@ -682,7 +682,7 @@ for way, keep in KEEP.items():
 if FIGURES:
     from figures._io import write
 
-    for name in ("otd_gap", "reverse_drift", "adjoint_jumps"):
+    for name in ("otd_gap", "reverse_drift", "adjoint_jumps", "memory"):
         write(name, Path(FIGURES))
 # %% [markdown]
 # ## Three questions, answered by a number
@@ -690,7 +690,7 @@ if FIGURES:
 # 1. A field contracts at rate 21 for two units of time. How many checkpoints
 #    keep the growth of a slip between two of them below a hundred?
 # 2. RK45, 50 steps, one observation, nothing kept but the steps: how many
-#    VJPs does `discrete` take, and how many f?
+#    VJPs does `discrete` take for the steps, and how many f?
 # 3. A loss is half of what it was. What happens to nfev of `backsolve`?
 #
 # Answers: 1. e^(42/(k + 1)) < 100 needs k + 1 > 42/4.6 = 9.1, so 9. 2. 300 of
