@@ -4,8 +4,9 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from matplotlib import rcParams
+from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import FigureBase
 from scipy.stats import multivariate_normal
 
@@ -96,7 +97,13 @@ def draw(data: dict | None = None, *, fig: FigureBase | None = None) -> FigureBa
 
 
 def _draw_map(ax: Axes, data: dict, density: np.ndarray, words: str) -> None:
-    tint = {"cmap": rcParams["image.cmap"], "vmin": 0, "vmax": 1.05 * data["density"][2].max()}
+    tint = {"cmap": _bright_on_top(), "vmin": 0, "vmax": 1.05 * data["density"][2].max()}
     ax.pcolormesh(data["x"], data["y"], density, **tint, shading="nearest", rasterized=True)
     ax.set(aspect="equal", xticks=[], yticks=[], xlabel=words)
     ax.spines[:].set_visible(False)
+
+
+def _bright_on_top() -> Colormap:
+    """Return the style's map, turned round if it darkens upwards: where a photograph is dense it is bright."""
+    style = colormaps[rcParams["image.cmap"]]
+    return style if sum(style(1.0)) > sum(style(0.0)) else style.reversed()
