@@ -563,8 +563,7 @@ check("fails", "at rtol 1e-12 u(0) is off by over 1e4", abs(u[0]) > 1e4, 1, 0)
 # To none: what was forgotten is not in the numbers any more. A way that solves
 # z back inherits this. Six ways on a contracting field, Van der Pol's with μ =
 # 3, from (2, 0) over six units of time, at rtol 1e-6. Predict first which of
-# them survive. (A solve that stops says where, with step, |z|, |f| and nfev:
-# it is what others call "underflow in dt".)
+# them survive. (A solve that stops says where; or says "underflow in dt".)
 # %%
 def exactly(T):
     """The gradient in (z0, theta) of a solve over [0, T], (3,)."""
@@ -635,6 +634,7 @@ for T in (1, 2, 3, 4, 5):
                      told.error.theta])
         print(f"    {T}  {way:12}" + "".join(f"{e:9.0e}" for e in said[-1]),
               f"{free.nvjp:7} + {told.nvjp - free.nvjp}")
+# %%
 found, *estimates = np.log10(said).T
 for name, estimate in zip(("free", "witness"), estimates):
     check("error", f"{name}: share that is right within ten",
