@@ -2,7 +2,7 @@
 
 A module that moves says how many FRAMES it has and which three are its STILLS, and has `animate(data, fig)`: it draws
 into the figure what stays, and returns `show(frame)`, which changes the rest. Its `draw` takes a `frame`. The layout is
-that of the last still and does not change, so that nothing jumps.
+that of the last still and does not change, so that nothing jumps. Pillow, which writes the GIF, comes with Matplotlib.
 """
 
 import shutil

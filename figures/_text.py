@@ -26,9 +26,10 @@ def title(target: FigureBase | Axes, claim: str) -> None:
     size = _size("figure.titlesize")
     if isinstance(target, Axes):
         width = target.get_position().width * _width(target.figure)
-        target.set_title(wrap(claim, width, size), loc="left", fontsize=size)
+        target.set_title(wrap(claim, width, size), loc="left", fontsize=size, linespacing=1.1)
     else:
-        target.suptitle(wrap(claim, 0.97 * _width(target), size), x=0.01, ha="left", fontsize=size)
+        claim = wrap(claim, 0.95 * _width(target), size)
+        target.suptitle(claim, x=0.01, ha="left", fontsize=size, linespacing=1.1)
 
 
 def _width(figure: FigureBase) -> float:

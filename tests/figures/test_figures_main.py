@@ -75,6 +75,19 @@ def test_faults_are_listed_and_make_the_exit_code_1(folder, capsys):
     assert "lint: 1 faults\n  colour outside the roles: #00ff00" in out
 
 
+def test_what_matplotlib_warns_of_or_logs_is_a_fault(folder, capsys):
+    """A letter that the font lacks is warned of; a font that is not there is only a line in the log."""
+    source = (folder / "figures" / "tidy.py").read_text()
+    spoilt = source.replace(
+        "    return ax\n", '    ax.set_xlabel("\\ue000", fontfamily="No Such Font")\n    return ax\n'
+    )
+    (folder / "figures" / "tidy.py").write_text(spoilt)
+    assert main(["tidy", "--out", str(folder)]) == 1
+    out = capsys.readouterr().out
+    assert "warning: findfont: Font family 'No Such Font' not found." in out
+    assert "warning: Glyph" in out
+
+
 def test_without_title_the_claim_is_not_in_the_picture(folder):
     assert main(["tidy", "--no-title", "--format", "svg", "--out", str(folder)]) == 0
     assert ">A claim</text>" not in (folder / "tidy.svg").read_text()
