@@ -91,7 +91,8 @@ class _Beside(Annotation):
     """A label that looks for a free place beside its curve each time it is drawn, as a legend does in its axes."""
 
     SIDES = ((1, 1), (-1, 1), (1, -1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))  # tried in this order at a point,
-    AWAY = (0.4, 1.0)  # so many font sizes from it
+    AWAY = (0.4, 1.0)  # so many font sizes from it,
+    CLEAR = 0.15  # and so many clear of everything else
 
     def __init__(self, ax: Axes, text: str, points: np.ndarray, **look) -> None:
         super().__init__(text, points[0], (0, 0), textcoords="offset points", **look)
@@ -104,7 +105,7 @@ class _Beside(Annotation):
         least = None
         for place in product(self.AWAY, self.points, self.SIDES):
             self._move_to(*place, renderer)
-            box = box_of(self)
+            box = box_of(self).padded(self.CLEAR * self.get_fontsize() * self.figure.dpi / 72)
             struck = [*(box.overlaps(other) for other in others), *(path.intersects_bbox(box, False) for path in paths)]
             faults = sum(struck) + len(struck) * (not inside(box, self.home.bbox, 0))
             if least is None or faults < least[0]:
