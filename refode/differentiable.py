@@ -2,7 +2,8 @@
 
 The discrete way through an explicit Runge-Kutta solve is marched on a tape that is kept from one gradient to the next
 (`refode.march`, `refode.sensitivities.taped`); everything else, and whatever a march can't finish, is `solve` and
-`adjoint`. The numbers are the same to the solver's tolerance.
+`adjoint`. The numbers are the same to the solver's tolerance. A march that is lost has spent evaluations, at most
+max_nfev, which `solve` then does not count.
 """
 
 import threading
@@ -30,6 +31,10 @@ class Differentiable:
         self.field, self.way = field, one_of("method", method, WAYS)
         self.own = threading.local()  # a tape serves one solve at a time
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied without the tapes."""
+        return type(self), (self.field, self.way)
+
     def solve(
         self, z0: Array, theta: Array, times: Array, solver: type[OdeSolver], **options: Any
     ) -> tuple[Trajectory, PullBack]:
@@ -37,7 +42,7 @@ class Differentiable:
 
         z0 (..., n), theta (m,) and times (T,) as `real_array` leaves them, options as `checked_options` does.
         """
-        if self.way == "discrete" and z0.size and len(times) > 1 and Taped.suits(solver, options):
+        if self.way == "discrete" and z0.size and len(times) > 1 and Taped.suits(solver, options, len(times)):
             taped: Taped = self.own.__dict__.setdefault("taped", Taped(self.field))
             try:
                 return taped.solve(z0, theta, times, solver, **options)

@@ -8,7 +8,7 @@ A field is any object with
 
 §1, §2, §3 are the note's argument positions. t and θ are shared by a batch, so their blocks are summed over it. A
 field may also bring `linearize`, `jvp` and `jacobian`; the functions of those names below use them, or make them from
-the VJP. One that holds something a sample brings `of_sample`.
+the VJP. One that holds something a sample brings `of_sample`, one that has room of its own for a solve `tape`.
 """
 
 from collections.abc import Callable
@@ -98,6 +98,16 @@ def checked_rate(rate: Any, shape: tuple[int, ...]) -> Array:
     if dz.shape != shape or dz.dtype.kind != "f":
         raise ValueError(f"the field must return a real array of shape {shape}, got {dz.dtype} {dz.shape}")
     return dz
+
+
+def check_blocks(blocks: tuple[Any, ...], shape: tuple[int, ...], m: int) -> None:
+    """ValueError for blocks of other shapes than (..., n), (), (m,), or complex ones: a VJP is written by hand."""
+    got, want = tuple(np.shape(block) for block in blocks), (shape, (), (m,))
+    if got != want:
+        raise ValueError(f"the field's vjp must return blocks of shapes {want}, got {got}")
+    dtype = np.result_type(*blocks)
+    if dtype.kind != "f":
+        raise ValueError(f"the field's vjp must return real blocks, got {dtype}")
 
 
 def _batch_sum(x: Array) -> Array:

@@ -187,7 +187,7 @@ def _solver(flow: ContinuousFlow) -> tuple[type[OdeSolver], dict[str, Any]]:
 class Likelihood:
     """The likelihood and its gradients, again and again: likelihood(flow, x), in memory that is kept between calls.
 
-    The flows may differ in θ and in their options; field, base and span are those of the first. probes, method and
+    The flows may differ in θ, base and options; ValueError for one of another field or span. probes, method and
     running_cost are as in `ContinuousFlow.likelihood_gradient`.
     """
 
@@ -198,11 +198,13 @@ class Likelihood:
         method: str = "discrete",
         running_cost: RunningCost | None = None,
     ) -> None:
-        self.field = _with_density(flow.field, probes, running_cost)
+        self.of, self.field = flow.field, _with_density(flow.field, probes, running_cost)
         self.solves, self.times = Differentiable(self.field, method), np.array([flow.t1, flow.t0])
 
     def __call__(self, flow: ContinuousFlow, x: Any) -> LikelihoodGradient:
         n, sign, (t1, t0) = flow.n, np.sign(flow.t1 - flow.t0), self.times
+        if flow.field is not self.of or (flow.t1, flow.t0) != (t1, t0):
+            raise ValueError(f"this likelihood is of another field or of another span than {t0} to {t1}")
         start = _start(real_array("x", x, ("...", n)), self.field)
         solver, options = _solver(flow)
         back, pull_back = self.solves.solve(start, flow.theta, self.times, solver, **options)

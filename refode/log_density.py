@@ -45,9 +45,10 @@ class WithLogDensity:
         return np.concatenate([dz, -tau[..., None]], axis=-1), pullback
 
     def tape(self, shape: tuple[int, ...]) -> Tape | None:
-        """The field's own tape for the exact trace, where it has one."""
+        """The field's own tape for the exact trace, where it has one; a subclass may mean something else: None."""
         own = getattr(self.field, "density_tape", None)
-        return None if own is None or self.probes is not None else own(shape)
+        exact = type(self) is WithLogDensity and self.probes is None
+        return own(shape) if exact and callable(own) else None
 
     def vjp(self, z: Array, t: Scalar, theta: Array, a: Array) -> tuple[Array, Array, Array]:
         return self.linearize(z, t, theta)[1](a)

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.integrate import DOP853, RK23, RK45, OdeSolver
 
 from refode.steppers import RK4, Euler, FixedStep, Tsit5, tableau
-from refode.tape import Tape
+from refode.tape import Tape, TapeFull
 from refode.types import Array
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0  # SciPy's: of the ideal next step, and by how much it may change at most
@@ -29,7 +29,7 @@ class Lost(Exception):
 
 
 @dataclass
-class Steps:
+class Marched:
     """What a march did: the size of every accepted step, and where the observations lie."""
 
     h: list[float] = field(default_factory=list)
@@ -67,29 +67,30 @@ class March:
 
     def solve(
         self, z0: Array, theta: Array, times: Array, rtol: float, atol: float, max_nfev: int, step: float | None = None
-    ) -> tuple[Array, Steps]:
+    ) -> tuple[Array, Marched]:
         """The states (T, B n) at `times`, and the steps; `step` is for methods without error control. Raises Lost."""
         self.rtol, self.atol, self.max_nfev = rtol, atol, max_nfev
-        steps, t = Steps(nfev=1), times.tolist()
+        steps, t = Marched(nfev=1), times.tolist()
         z = np.empty((len(t), self.y.size))
         z[0] = self.y[...] = z0
         self.tape.bind(theta)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            self.tape.linearize(0, self.y.reshape(self.k[0].shape), t[0], self.k[0])
             try:
+                self.tape.linearize(0, self.y.reshape(self.k[0].shape), t[0], self.k[0])
                 if step is None:
                     self._adaptive(t, z, steps)
                 else:
                     self._equal(t, z, steps, step)
-            except ArithmeticError:  # of Python's floats, where NumPy's would be infinite
+            except (ArithmeticError, TapeFull):  # the former of Python's floats, where NumPy's would be infinite
                 raise Lost from None
         return z, steps
 
-    def _equal(self, t: list[float], z: Array, steps: Steps, step: float) -> None:
+    def _equal(self, t: list[float], z: Array, steps: Marched, step: float) -> None:
         """⌈|span| / step⌉ equal steps, observed by the interpolant."""
         count, first = FixedStep.count(t[0], t[-1], step), 1
         for k in range(count):
-            start, end = (t[0] + (t[-1] - t[0]) * done / count for done in (k, k + 1))
+            start, end = t[0] + (t[-1] - t[0]) * k / count, t[0] + (t[-1] - t[0]) * (k + 1) / count
+            end = t[-1] if k + 1 == count else end  # to the bit, so that no observation lies behind it
             self._try(k, start, end - start, steps)
             if not isfinite(self.F.sum()):
                 raise Lost
@@ -100,7 +101,7 @@ class March:
         z[-1] = self.y
         steps.at_end[count] = len(t) - 1
 
-    def _adaptive(self, t: list[float], z: Array, steps: Steps) -> None:
+    def _adaptive(self, t: list[float], z: Array, steps: Marched) -> None:
         """Steps of estimated error below 1 in units of the tolerance; observation i is the next to be seen."""
         now, i, k, last = t[0], 1, 0, len(t) - 1
         sign, refused = (1.0 if t[-1] > now else -1.0), False
@@ -124,8 +125,10 @@ class March:
             if error >= 1.0:
                 natural, refused = h * max(SHRINK, SAFETY * error**self.exponent), True
                 continue
-            ideal = h * SAFETY * error**self.exponent if error > 0 else GROW * h
-            natural, refused = min(ideal, h if refused else max(natural, GROW * h)), False
+            if h > SHRINK * natural:  # a step that a stop cut shorter than that tells nothing of the next
+                ideal = h * SAFETY * error**self.exponent if error > 0 else GROW * h
+                natural = min(ideal, h if refused else max(natural, GROW * h))
+            refused = False
             if crowd:
                 within = [j for j in range(i, last) if (t[j] - end) * sign < 0]
                 self._observe(steps, k, now, end - now, t, within, z)
@@ -137,7 +140,7 @@ class March:
                 steps.at_end[k] = i
                 i += 1
 
-    def _try(self, k: int, t: float, h: float, steps: Steps) -> None:
+    def _try(self, k: int, t: float, h: float, steps: Marched) -> None:
         """The slopes k_1, ..., k_S and the new state of a step of size h from t."""
         steps.nfev += self.S
         if steps.nfev > self.max_nfev:
@@ -148,13 +151,13 @@ class March:
             row.dot(F, state)  # z_i = y + h Σ_{j<i} A_ij k_j
             linearize(slot + i, z, t + c * h, slope)
 
-    def _accept(self, steps: Steps, h: float) -> None:
+    def _accept(self, steps: Marched, h: float) -> None:
         self.y[...] = self.y_new
         self.first[...] = self.last
         steps.h.append(h)
 
     def _observe(
-        self, steps: Steps, k: int, t: float, h: float, times: list[float], within: list[int], z: Array
+        self, steps: Marched, k: int, t: float, h: float, times: list[float], within: list[int], z: Array
     ) -> None:
         """z(t_i) = y + h Σ_j w_j(x) k_j at the fraction x of the step."""
         for i in within:
@@ -186,9 +189,9 @@ class March:
         self.y_new[...] = self.y + sign * h0 * k0
         self.tape.linearize(1, self.y_new.reshape(self.k[1].shape), t + sign * h0, self.k[1])
         d2 = _rms((k1 - k0) / scale) / h0
-        h1 = max(1e-6, h0 * 1e-3) if max(d1, d2) <= 1e-15 else (0.01 / max(d1, d2)) ** -self.exponent
-        if not isfinite(h1):
+        if not isfinite(d1 + d2):
             raise Lost
+        h1 = max(1e-6, h0 * 1e-3) if max(d1, d2) <= 1e-15 else (0.01 / max(d1, d2)) ** -self.exponent
         return min(100 * h0, h1, span)
 
 

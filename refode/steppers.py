@@ -78,12 +78,12 @@ class FixedStep(OdeSolver):  # type: ignore[misc]  # SciPy has no annotations
         self.h, self.y_old = t_new - self.t, self.y
         self._slopes(0, self.tableau.stages, self.t)
         self.t = t_new
-        self.y = self.y_old + self.h * self.tableau.b[: self.tableau.stages] @ self.K[: self.tableau.stages]
+        self.y = self.y_old + self.h * (self.tableau.b[: self.tableau.stages] @ self.K[: self.tableau.stages])
         return True, None
 
     def _slopes(self, first: int, last: int, t: float) -> None:
         for i in range(first, last):  # k_i = f(y + h Σ_{j<i} A_ij k_j, t + c_i h)
-            y = self.y_old + self.h * self.tableau.A[i, :i] @ self.K[:i]
+            y = self.y_old + self.h * (self.tableau.A[i, :i] @ self.K[:i])
             self.K[i] = self.fun(t + self.tableau.c[i] * self.h, y)
 
     def _dense_output_impl(self) -> DenseOutput:

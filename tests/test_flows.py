@@ -2,7 +2,7 @@
 
 import pickle
 from copy import deepcopy
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from itertools import product
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy.stats import multivariate_normal
 
 from refode import MLP, KineticEnergy, Linear, Pendulum
 from refode.finite_difference import complex_solve, complex_step, richardson
-from refode.flows import ContinuousFlow, StandardNormal, forward_system, reverse_kl
+from refode.flows import ContinuousFlow, Likelihood, StandardNormal, forward_system, reverse_kl
 from refode.log_density import WithLogDensity
 from refode.planar import ContinuousPlanar
 from refode.running_cost import FrobeniusNorm, OfLeading, WeightedSum, WithRunningCost
@@ -564,3 +564,12 @@ def test_a_linear_field_of_the_library_has_gradients_too():
     flow = ContinuousFlow(Linear(2), [0.3, -0.5, 0.4, 0.2], correlated(2), options=TIGHT)
     x = np.array([[0.4, 1.0], [-0.7, 0.2]])
     assert_gradient(flow.likelihood_gradient(x), reference(flow, x))
+
+
+def test_a_likelihood_is_of_one_field_and_one_span():
+    flow, x = ContinuousFlow(MLP([2, 3, 2]), np.zeros(MLP([2, 3, 2]).m)), np.ones((2, 2))
+    likelihood = Likelihood(flow)
+    for other in (replace(flow, t1=2.0), replace(flow, t0=1.0, t1=0.0), replace(flow, field=MLP([2, 3, 2]))):
+        with pytest.raises(ValueError, match="another field or of another span"):
+            likelihood(other, x)
+    assert likelihood(flow, x).value == pytest.approx(np.sum(flow.logpdf(x)))

@@ -15,9 +15,9 @@ from refode.adjoint import LEAST_KEPT
 from refode.finite_difference import complex_solve, complex_step
 from refode.integrate import METHODS
 from refode.sensitivities.backsolve import adjoint_dynamics
-from refode.sensitivities.discrete import CHECKPOINTS, recomputed
+from refode.sensitivities.discrete import CHECKPOINTS, _states, recomputed
 from refode.sensitivities.quadrature import gauss, groups
-from refode.sensitivities.sweep import Drift
+from refode.sensitivities.sweep import Drift, Task
 from refode.steppers import tableau
 from refode.testing import Problem, problems, reference_gradient
 
@@ -172,6 +172,8 @@ def test_where_only_times_were_kept_the_states_are_computed_again(method, checkp
     )
     for block in BLOCKS:
         assert relative(getattr(got, block), getattr(want, block)) <= 1e-12
+    states = dict(_states(Task(again, dL_dz, again.method, 1e-3, 1e-6, 10**6), tableau(again.method), {"nfev": 0}))
+    assert all(np.array_equal(states[k], kept.step_z[k]) for k in range(kept.n_steps))  # chaos grows from one bit
     levels = np.ceil(np.log(kept.n_steps) / np.log(checkpoints or CHECKPOINTS) - 1e-9) if kept.n_steps > 1 else 0
     S = tableau(kept.method).stages
     assert S * (kept.n_steps - 1) <= got.nfev - want.nfev <= S * max(levels, 1) * kept.n_steps

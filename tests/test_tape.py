@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from oracles import BATCHES, TOL, OnlyVJP, networks, seeds
 
 from refode import MLP, Linear, WithLogDensity, mlp_tape
-from refode.activations import ACTIVATIONS
+from refode.activations import ACTIVATIONS, Activation
 from refode.fields import linearize
-from refode.tape import PullbackTape, tape
+from refode.tape import LARGEST, PullbackTape, TapeFull, tape
 
 
 def written(found, shape, rng, count, span=2.0):
@@ -37,6 +37,7 @@ def check(field, found, theta, shape, seed, count):
     for s in rng.choice(count, count // 2, replace=False):  # as after a rejected step
         points[s] = rng.uniform(-2, 2, shape), 0.5
         found.linearize(int(s), points[s][0].reshape(-1, shape[-1]), 0.5, rows(shape))
+    found.rewind()
     theta_bar, scale = np.zeros_like(theta), 1.0
     top = int(rng.integers(count))
     for s in range(top, -1, -1):
@@ -100,6 +101,65 @@ def test_a_density_by_probes_or_of_more_layers_takes_the_closures():
     assert isinstance(tape(WithLogDensity(MLP([2, 4, 2]), probes), (3, 3)), PullbackTape)
     assert isinstance(tape(WithLogDensity(MLP([2, 4, 4, 2])), (3, 3)), PullbackTape)
     assert isinstance(tape(WithLogDensity(Linear(2)), (3, 3)), PullbackTape)
+
+
+EXP = Activation("exp", np.exp, lambda u, y: y, lambda u, y, slope: y, of_value=True)
+ROOT = Activation(  # its slope is known from y, but not at 1 or beyond
+    "isru",
+    lambda u: u / np.sqrt(1 + u * u),
+    lambda u, y: (1 - y * y) ** 1.5,
+    lambda u, y, slope: -3 * y * (1 - y * y) ** 2,
+    of_value=True,
+)
+LOG = Activation("log", lambda u: np.log(9 + u), lambda u, y: 1 / (9 + u), lambda u, y, slope: -(slope**2))
+
+
+@pytest.mark.parametrize("activation", [EXP, ROOT, LOG], ids=lambda a: a.name)
+def test_activations_of_somebody_else(activation):
+    """They may return what they were given, and need not be defined beyond what they return."""
+    rng = np.random.default_rng(5)
+    net = MLP([2, 5, 2], activation)
+    for field in (net, WithLogDensity(net)):
+        found = tape(field, (3, field.n))
+        assert not isinstance(found, PullbackTape)
+        with np.errstate(invalid="ignore"):  # as in a march
+            check(field, found, net.init(rng, 0.5), (3, field.n), 2, 6)
+
+
+def test_a_tape_does_not_take_all_the_memory(monkeypatch):
+    monkeypatch.setattr(mlp_tape, "MOST", 10_000)
+    net, out = MLP([2, 5, 2]), np.empty((30, 2))
+    found = tape(net, (30, 2))
+    found.bind(np.zeros(net.m))
+    with pytest.raises(TapeFull):
+        found.linearize(100_000, np.ones((30, 2)), 0.0, out)
+    large = tape(OnlyVJP(net), (LARGEST, 2))
+    large.bind(np.zeros(net.m))
+    with pytest.raises(TapeFull):
+        large.linearize(0, np.ones((LARGEST, 2)), 0.0, np.empty((LARGEST, 2)))
+
+
+def test_a_density_that_somebody_changed_keeps_its_own_f():
+    class Other(WithLogDensity):
+        def __call__(self, z, t, theta):
+            return 2.0 * super().__call__(z, t, theta)
+
+    assert isinstance(tape(Other(MLP([2, 4, 2])), (3, 3)), PullbackTape)
+
+
+@pytest.mark.parametrize("answer", [lambda z, m: (z[:2], 0.0, np.zeros(m)), lambda z, m: (z + 1j, 0.0, np.zeros(m)),
+                                    lambda z, m: (z, 0.0, 1.0)])  # fmt: skip
+def test_a_vjp_of_other_shapes_is_refused(answer):
+    class Wrong(Linear):
+        def vjp(self, z, t, theta, a):
+            return answer(z, self.m)
+
+    found, out = tape(Wrong(2), (3, 2)), np.empty((3, 2))
+    found.bind(np.eye(2).ravel())
+    found.linearize(0, np.ones((3, 2)), 0.0, out)
+    found.rewind()
+    with pytest.raises(ValueError, match="must return"):
+        found.pullback(0, np.ones((3, 2)), out)
 
 
 def test_a_net_that_somebody_changed_keeps_its_own_f():

@@ -1,5 +1,7 @@
 """The march and the sweep back through it, against the same steps redone in complex numbers, and the plain way."""
 
+import copy
+import pickle
 import threading
 
 import numpy as np
@@ -30,7 +32,6 @@ from refode.steppers import RK4, Euler, Tsit5, tableau
 from refode.tape import tape
 
 ADAPTIVE, FIXED = [RK23, RK45, Tsit5, DOP853], [RK4, Euler]
-EPS = np.finfo(float).eps
 
 
 def relative(got, want):
@@ -165,6 +166,78 @@ def test_a_pullback_is_gone_with_the_next_solve():
         first(np.ones((2, 2)))
 
 
+def test_a_failed_solve_takes_the_pullback_with_it():
+    taped = Taped(Pendulum())
+    arguments = np.ones(2), np.ones(2), np.array([0.0, 5.0]), RK45
+    _, first = taped.solve(*arguments)
+    with pytest.raises(Lost):
+        taped.solve(*arguments, max_nfev=20)
+    with pytest.raises(RuntimeError, match="later solve"):
+        first(np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("field", [MLP([2, 5, 2]), WithLogDensity(MLP([2, 5, 2])), Pendulum()])
+def test_a_pullback_can_be_asked_again_and_after_an_interruption(field, monkeypatch):
+    rng = np.random.default_rng(3)
+    z0, times = rng.normal(size=(4, field.n)), np.array([0.0, 0.5, 1.0])
+    taped, dL_dz = Taped(field), rng.normal(size=(3, 4, field.n))
+    _, pull_back = taped.solve(z0, rng.normal(size=field.m), times, RK45)
+    first = pull_back(dL_dz)
+    kept, pullback, calls = [x.copy() for x in first], taped.tape.pullback, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) > 3:
+            raise KeyboardInterrupt
+        pullback(*arguments)
+
+    monkeypatch.setattr(taped.tape, "pullback", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pull_back(2 * dL_dz)
+    monkeypatch.undo()
+    for got, earlier, want in zip(pull_back(dL_dz), first, kept, strict=True):
+        assert np.array_equal(got, want)
+        assert np.array_equal(earlier, want)
+
+
+def test_an_observation_by_the_last_fixed_step_is_not_lost():
+    """t0 + (t1 - t0) is not t1 in floats: what lies between the two belongs to the last step."""
+    t1 = 2e-3
+    times = np.array([-1000.0, t1 - 2e-14, t1])
+    assert times[0] + (times[2] - times[0]) < times[1]
+    trajectory, _ = Taped(Linear(1)).solve(np.ones(1), np.array([-1e-3]), times, RK4, step=1 / 3)
+    assert np.allclose(trajectory.z[1:], np.exp(-1e-3 * (1000 + t1)), rtol=1e-12, atol=0)
+
+
+def test_a_tiny_stop_says_nothing_of_the_next_step():
+    """Between two observations 1e-9 apart rounding rules the error estimate: the step before is taken up again."""
+    field, z0, theta = Linear(2), np.array([1.0, 0.0]), np.array([0.0, 1.0, -1.0, 0.0])
+    pairs = np.arange(2.0, 20.0, 2.0)
+    single = march(field, RK45, z0, theta, np.concatenate([[0.0], pairs, [20.0]]))[2]
+    double = march(field, RK45, z0, theta, np.sort(np.concatenate([[0.0], pairs, pairs + 1e-9, [20.0]])))[2]
+    assert len(double.h) <= len(single.h) + 2 * len(pairs)
+
+
+def test_it_is_pickled_and_copied_without_its_tapes():
+    field = Pendulum()
+    solves = Differentiable(field)
+    arguments = np.ones(2), np.ones(2), np.array([0.0, 1.0]), RK45
+    want = solves.solve(*arguments)[1](np.ones((2, 2)))
+    for copied in (pickle.loads(pickle.dumps(solves)), copy.deepcopy(solves)):
+        for got, block in zip(copied.solve(*arguments)[1](np.ones((2, 2))), want, strict=True):
+            assert np.array_equal(got, block)
+
+
+def test_a_large_batch_goes_the_plain_way(monkeypatch):
+    """Its tape would be too large: the numbers are those of `solve`, to the bit."""
+    net, rng = MLP([2, 5, 2]), np.random.default_rng(0)
+    monkeypatch.setattr("refode.mlp_tape.MOST", 1000)
+    arguments = rng.normal(size=(40, 2)), rng.normal(size=net.m), np.array([0.0, 1.0])
+    trajectory, _ = Differentiable(net).solve(*arguments, RK45)
+    assert np.array_equal(trajectory.z, solve(net, *arguments).z)
+    assert trajectory.step_z is not None
+
+
 def test_threads_have_tapes_of_their_own():
     net, times, data = MLP([2, 30, 2]), np.linspace(0, 1, 5), np.zeros((5, 20, 2))
     rng = np.random.default_rng(1)
@@ -219,11 +292,12 @@ def test_what_the_march_cannot_do_the_plain_solve_explains(field, z0, theta, tim
 
 def test_only_what_it_knows_is_marched():
     for method in (*ADAPTIVE, *FIXED):
-        assert Taped.suits(method, ["rtol", "atol", "max_nfev", "step"])
+        assert Taped.suits(method, ["rtol", "atol", "max_nfev", "step"], 5)
+        assert Taped.suits(method, [], 1000) == (method is not DOP853)  # which stops at every observation
 
     class Other(RK45):
         """Steps of its own, perhaps."""
 
-    assert not Taped.suits(Other, [])
-    assert not Taped.suits(RK45, ["first_step"])
-    assert not Taped.suits(RK45, ["keep"])
+    assert not Taped.suits(Other, [], 5)
+    assert not Taped.suits(RK45, ["first_step"], 5)
+    assert not Taped.suits(RK45, ["keep"], 5)

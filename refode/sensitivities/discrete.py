@@ -82,16 +82,13 @@ def _states(task: Task, table: Tableau, counts: dict[str, int]) -> Iterator[tupl
 
     def step(k: int, y: Array) -> Array:
         assert traj.step_times is not None
-        t, h, slopes = (
-            traj.step_times[k],
-            traj.step_times[k + 1] - traj.step_times[k],
-            np.empty((table.stages, *y.shape)),
-        )
-        for i in range(table.stages):
-            z_i = y + h * np.tensordot(table.A[i, :i], slopes[:i], axes=1)
-            slopes[i] = traj.field(z_i, t + table.c[i] * h, traj.theta)
-        counts["nfev"] += table.stages
-        return np.asarray(y + h * np.tensordot(table.b[: table.stages], slopes, axes=1))
+        S, t, h = table.stages, traj.step_times[k], traj.step_times[k + 1] - traj.step_times[k]
+        slopes = np.empty((S, y.size))
+        for i in range(S):  # the products that the solver took, to the bit
+            z_i = y + h * (table.A[i, :i] @ slopes[:i]).reshape(y.shape)
+            slopes[i] = traj.field(z_i, t + table.c[i] * h, traj.theta).ravel()
+        counts["nfev"] += S
+        return np.asarray(y + h * (table.b[:S] @ slopes).reshape(y.shape))
 
     return recomputed(step, 0, traj.n_steps, traj.z[0], CHECKPOINTS if task.checkpoints is None else task.checkpoints)
 

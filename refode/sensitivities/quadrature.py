@@ -12,8 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from refode.fields import VectorField
-from refode.sensitivities.sweep import Augmented, Drift, Sweep, Task, check_blocks, dense, in_reverse
+from refode.fields import VectorField, check_blocks
+from refode.sensitivities.sweep import Augmented, Drift, Sweep, Task, dense, in_reverse
 from refode.types import Array
 
 # Exact to degree 7: local error h^9, that of DOP853, the solver of highest order (Hairer, Nørsett and Wanner, II.5).

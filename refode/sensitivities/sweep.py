@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.integrate import OdeSolver
 
+from refode.fields import check_blocks
 from refode.integrate import LEAST_RTOL, Integrator
 from refode.solve import Trajectory
 from refode.types import Array
@@ -89,16 +90,6 @@ def dense(task: Task, way: str) -> Callable[[Any], Array]:
         raise ValueError(f'method "{way}" reads z(t) from the dense output: solve(..., keep="dense")')
     shape = traj.z[0].shape
     return lambda t: np.asarray(traj.sol(t).T).reshape(*np.shape(t), *shape)
-
-
-def check_blocks(blocks: tuple[Any, ...], shape: tuple[int, ...], m: int) -> None:
-    """ValueError for blocks of other shapes than (..., n), (), (m,), or complex ones: a VJP is written by hand."""
-    got, want = tuple(np.shape(block) for block in blocks), (shape, (), (m,))
-    if got != want:
-        raise ValueError(f"the field's vjp must return blocks of shapes {want}, got {got}")
-    dtype = np.result_type(*blocks)
-    if dtype.kind != "f":
-        raise ValueError(f"the field's vjp must return real blocks, got {dtype}")
 
 
 class Blocks:

@@ -14,13 +14,15 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 
 import numpy as np
-from scipy.integrate import OdeSolver
+from scipy.integrate import DOP853, OdeSolver
 
 from refode.fields import VectorField
-from refode.march import MARCHING, March, Steps
+from refode.march import MARCHING, March, Marched
 from refode.solve import Trajectory
-from refode.tape import Tape, tape
+from refode.tape import tape
 from refode.types import Array
+
+FEW = 30  # observations: DOP853's natural steps are longer than most of what lies between more of them
 
 
 class Backward:
@@ -38,9 +40,10 @@ class Backward:
             (i, self.M[i, i + 1 :], self.z_bar[i + 1 :], self.z_bar[i].reshape(shape)) for i in range(S - 1, -1, -1)
         ]
 
-    def sweep(self, steps: Steps, dL_dz: Array) -> tuple[Array, Array]:
+    def sweep(self, steps: Marched, dL_dz: Array) -> tuple[Array, Array]:
         """a(t0), (B n,), before the first cotangent is added, and θ̄; dL_dz (T, B n)."""
         S, pullback = self.march.S, self.march.tape.pullback
+        self.march.tape.rewind()
         slopes_bar, states_bar = self._interpolated(steps, dL_dz)
         a, N = self.a, len(steps.h)
         a.fill(0.0)
@@ -62,7 +65,7 @@ class Backward:
                 a += states_bar[k]
         return a, self.march.tape.theta_bar()
 
-    def _interpolated(self, steps: Steps, dL_dz: Array) -> tuple[dict[int, Array], dict[int, Array]]:
+    def _interpolated(self, steps: Marched, dL_dz: Array) -> tuple[dict[int, Array], dict[int, Array]]:
         """What observations inside steps, z + h Σ w_i k_i, add to the cotangents: slot -> k̄, step -> a at its start."""
         slopes: dict[int, Array] = defaultdict(lambda: np.zeros_like(self.a))
         states: dict[int, Array] = defaultdict(lambda: np.zeros_like(self.a))
@@ -82,13 +85,18 @@ class Taped:
 
     def __init__(self, field: VectorField) -> None:
         self.field = field
-        self.tapes: dict[tuple[int, ...], Tape] = {}
-        self.ways: dict[tuple[type[OdeSolver], tuple[int, ...]], tuple[March, Backward]] = {}
+        self.shape: tuple[int, ...] | None = None
+        self.ways: dict[type[OdeSolver], tuple[March, Backward]] = {}
 
     @staticmethod
-    def suits(method: type[OdeSolver], options: Collection[str]) -> bool:
-        """Whether a march does what `solve` would with these options."""
-        return method in MARCHING and set(options) <= {"rtol", "atol", "max_nfev", "step"}
+    def suits(method: type[OdeSolver], options: Collection[str], observations: int) -> bool:
+        """Whether a march can take these options, and does not lose time by its stops.
+
+        It stops at observations where `solve` interpolates, at all of them with DOP853, whose interpolant takes slopes
+        that a march does not have.
+        """
+        known = method in MARCHING and set(options) <= {"rtol", "atol", "max_nfev", "step"}
+        return known and (method is not DOP853 or observations <= FEW)
 
     def solve(
         self,
@@ -103,6 +111,7 @@ class Taped:
     ) -> tuple[Trajectory, Callable[[Array], tuple[Array, Array]]]:
         """The observed trajectory, and pull_back(dL_dz) -> dL/dz0 and θ̄, good until the next solve. Raises Lost."""
         march, backward = self._way(method, z0.shape)
+        self.live: Marched | None = None
         z, steps = march.solve(z0.ravel(), theta, times, rtol, atol, max_nfev, step)
         z = z.reshape(len(times), *z0.shape)
         z.setflags(write=False)
@@ -112,7 +121,7 @@ class Taped:
             if self.live is not steps:
                 raise RuntimeError("the tape holds a later solve: pull back before solving again")
             a, theta_bar = backward.sweep(steps, dL_dz.reshape(len(times), -1))
-            return a.reshape(z0.shape) + dL_dz[0], theta_bar
+            return a.reshape(z0.shape) + dL_dz[0], theta_bar.copy()
 
         options = {} if step is None else {"step": step}
         return (
@@ -121,8 +130,11 @@ class Taped:
         )
 
     def _way(self, method: type[OdeSolver], shape: tuple[int, ...]) -> tuple[March, Backward]:
-        if (method, shape) not in self.ways:
-            own = self.tapes.setdefault(shape, tape(self.field, shape))
-            march = March(own, (math.prod(shape[:-1]), shape[-1]), method)
-            self.ways[method, shape] = march, Backward(march)
-        return self.ways[method, shape]
+        """What marches states of that shape; of another shape nothing is kept."""
+        if shape != self.shape:
+            self.tape, self.shape = tape(self.field, shape), shape
+            self.ways.clear()
+        if method not in self.ways:
+            march = March(self.tape, (math.prod(shape[:-1]), shape[-1]), method)
+            self.ways[method] = march, Backward(march)
+        return self.ways[method]
