@@ -20,7 +20,7 @@ from ._registry import Description
 WIDTH = 700  # pixels of a picture
 FILM_DPI = 90  # of a GIF
 COLOURS = 128
-BLOCK = 5  # pixels whose mean is compared
+BLOCKS = 10, 20  # down and across, whose means are compared: a curve that moves by a pixel leaves no block
 
 LECTURES = {
     "Models": ("resnet_limit", "vector_field", "spiral_fit", "cannot_cross", "nfe", "nfe_training", "regularised_nfev"),
@@ -143,9 +143,11 @@ def tolerance(picture: Image.Image) -> float:
 
 
 def _from_afar(picture: Image.Image) -> np.ndarray:
-    pixels = np.asarray(picture.convert("RGB"), dtype=float) / 255
-    rows, columns = (BLOCK * (length // BLOCK) for length in pixels.shape[:2])
-    return pixels[:rows, :columns].reshape(rows // BLOCK, BLOCK, columns // BLOCK, BLOCK, 3).mean(axis=(1, 3))
+    """Return the mean colour of each block."""
+    pixels, (down, across) = np.asarray(picture.convert("RGB"), dtype=float) / 255, BLOCKS
+    height, width = (length // count for length, count in zip(pixels.shape, BLOCKS, strict=False))
+    blocks = pixels[: height * down, : width * across].reshape(down, height, across, width, 3)
+    return blocks.mean(axis=(1, 3))
 
 
 def _page(entries: dict[str, str]) -> str:

@@ -34,6 +34,17 @@ def test_another_picture_is_told_apart(name):
         assert _gallery.distance(_gallery.drawn(drawing), committed(name)) > 2 * _gallery.tolerance(committed(name))
 
 
+def test_a_curve_that_is_gone_is_missed():
+    with _io.opened("minus_sign", _io.Request()) as drawing:
+        curves = [line for axes in drawing.figure.axes for line in axes.lines if line.get_linestyle() != "None"]
+        assert len(curves) == 5
+        for curve in curves:
+            curve.set_visible(False)
+            found = _gallery.distance(_gallery.drawn(drawing), committed("minus_sign"))
+            assert found > _gallery.tolerance(committed("minus_sign"))
+            curve.set_visible(True)
+
+
 def test_a_picture_moved_by_pixels_is_told_apart_by_the_third():
     picture = committed("adjoint_jumps")
     moved = [Image.fromarray(np.roll(np.asarray(picture), by, axis=0)) for by in (0, 1, 3)]
