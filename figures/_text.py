@@ -9,8 +9,10 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.font_manager import FontProperties
+from matplotlib.path import Path
 from matplotlib.text import Annotation
 from matplotlib.textpath import TextPath
+from matplotlib.transforms import Bbox
 
 from ._geometry import box_of, curves, inside
 from ._roles import colour
@@ -105,14 +107,19 @@ class _Beside(Annotation):
         least = None
         for place in product(self.AWAY, self.points, self.SIDES):
             self._move_to(*place, renderer)
-            box = box_of(self).padded(self.CLEAR * self.get_fontsize() * self.figure.dpi / 72)
-            struck = [*(box.overlaps(other) for other in others), *(path.intersects_bbox(box, False) for path in paths)]
-            faults = sum(struck) + len(struck) * (not inside(box, self.home.bbox, 0))
+            box = box_of(self)
+            clear = box.padded(self.CLEAR * self.get_fontsize() * self.figure.dpi / 72)
+            faults = self._in_the_way(box, others, paths), self._in_the_way(clear, others, paths)
             if least is None or faults < least[0]:
                 least = faults, place
-            if faults == 0:
+            if not any(faults):
                 break
         self._move_to(*least[1], renderer)
+
+    def _in_the_way(self, box: Bbox, others: list[Bbox], paths: list[Path]) -> int:
+        """Return how many of the other labels and curves meet a box; to leave the axes is worse than all of them."""
+        struck = [*(box.overlaps(other) for other in others), *(path.intersects_bbox(box, False) for path in paths)]
+        return sum(struck) + (len(struck) + 1) * (not inside(box, self.home.bbox, 0))
 
     def _move_to(self, away: float, point: np.ndarray, side: tuple[int, int], renderer) -> None:
         self.xy = point

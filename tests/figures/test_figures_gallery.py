@@ -81,7 +81,9 @@ def test_the_usual_run_has_every_pair():
     for name in NAMES:
         assert {look for other, look, _ in usual if other == name} == set(LOOKS)
         assert {size for other, _, size in usual if other == name} == set(_registry.describe(name).sizes)
-    assert {case[1:] for case in usual} == set(product(LOOKS, _styles.SIZES))
+    figures_at = Counter(size for name in NAMES for size in _registry.describe(name).sizes)
+    enough = [size for size in _styles.SIZES if figures_at[size] >= len(LOOKS)]
+    assert {case[1:] for case in usual} >= set(product(LOOKS, enough))
 
 
 OWN = ("#102030", "#405060", "#708090", "#20a0b0", "#c0d0e0", "#909aa0")
