@@ -995,7 +995,7 @@ for steps in (8, 512):
 # trained and scored on one grid of 8 steps, flows have beaten the truth, and
 # lost several nats when solved finely. So no score in this project is taken
 # on the grid that trained it, and training draws the number of its steps anew
-# each time.
+# each time, which makes such cheating rare; a tolerance rules it out.
 #
 # ### Exercises (solutions at the end of the file)
 #
