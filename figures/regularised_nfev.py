@@ -29,7 +29,7 @@ ALT = (
 )
 NOTE_IDS = ("P45", "D58")
 COST_S = 200.0
-SIZES = ("beamer169", "beamer43", "ppt169", "text")
+SIZES = ("beamer169", "ppt169", "text")
 KEPT = "training"
 
 COSTS = {"kinetic energy": ("forward", KineticEnergy), "Frobenius norm": ("adjoint", FrobeniusNorm)}
