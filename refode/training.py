@@ -3,8 +3,9 @@
 Training takes fixed RK4 steps, whose exact gradient is the discrete way's. Their number is drawn anew in every
 iteration: an optimiser that always sees the same grid learns to exploit its error, and scores above the true density
 on that grid and far below it on a finer one. Random grids, clipping and a moderate rate make that rare, not impossible:
-at a rate of 2e-2 two circles were cheated on 6 to 12 steps as well. Train by a solver with a tolerance (`steps=None`)
-where in doubt. For the same reason nothing here is scored on the grid that trained it: `ContinuousFlow` solves adaptively.
+at a rate of 2e-2 two circles were cheated on 6 to 12 steps as well. Where in doubt train by a solver with a tolerance
+(`steps=None`). For the same reason nothing here is scored on the grid that trained it: `ContinuousFlow` solves
+adaptively.
 """
 
 import hashlib
