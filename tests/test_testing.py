@@ -34,7 +34,7 @@ some = settings(max_examples=max(5, settings().max_examples // 5))  # of the pro
 
 
 def sample(strategy, count=200):
-    """`count` examples, always the same ones."""
+    """`count` examples; the same ones wherever the same modules are loaded, whose constants hypothesis tries too."""
     drawn = []
 
     @settings(max_examples=count, derandomize=True, database=None, phases=[hypothesis.Phase.generate])
@@ -129,12 +129,12 @@ def test_the_strength_of_a_problem_is_bounded_and_is_the_integral_it_says(proble
 
 
 def test_a_weak_field_keeps_its_span_and_a_strong_one_is_cut_to_the_bound():
-    drawn = sample(problems(closed_forms()), 40)
+    drawn = sample(problems(closed_forms()))
     strengths = np.array([p.strength for p in drawn])
     assert (strengths < 2).any()
     assert (abs(strengths - 3) < 0.06).any()
     assert strengths.max() < 3.06
-    assert max(p.strength for p in sample(problems(strength=6.0), 30)) > 5.8
+    assert max(p.strength for p in sample(problems(strength=6.0))) > 5.8
 
 
 def test_the_strength_of_a_solution_that_blows_up_is_infinite():
