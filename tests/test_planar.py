@@ -473,6 +473,17 @@ def test_the_inverse_ends_where_kappa_leaves_no_digit(kappa):
     assert np.all(np.isfinite(flow.inverse(r[:, None], theta)))
 
 
+@pytest.mark.parametrize("kappa", [0.0, 1e-9, 0.5, 1.0, 1.4, 3.0, 30.0, 1e4, 1e17])
+def test_the_inverse_next_to_zero(kappa):
+    """There tanh s = s: with u = 1, w = κ it is z_1/(1 + κ), to rounding or to the spacing of the numbers there."""
+    spacing, eps = 5e-324, np.finfo(float).eps
+    z_1 = spacing * np.unique(np.geomspace(1, 1e17, 400).round())[:, None]
+    z_0 = PlanarFlow(1, 1, constrained=False).inverse(z_1, np.array([1.0, kappa, 0.0]))
+    # κ z_1 = s + κ s, where the iteration ends with 4 eps (s + κ s) and κ spacings lacking at most. That bound is rounded
+    # by (1 + κ)/2 spacings, the lack by 2 eps, κ z_1 and z_1/(1 + κ) by half of a spacing each: in all less than
+    assert np.all(abs(z_0 - z_1 / (1 + kappa)) <= 3 * spacing + 8 * eps * z_1)
+
+
 def test_P27_E27_the_inverses_are_applied_last_layer_first():
     flow, rng = PlanarFlow(2, 2), np.random.default_rng(0)
     theta, z = flow.init(rng), rng.normal(size=2)
@@ -624,6 +635,25 @@ def test_the_closed_form_by_its_own_formulas(case):
     size = 1 + np.max(abs(z0), initial=0) + np.max(abs(z_t), initial=0)
     assert np.max(abs(z_again - z_t), initial=0) <= 1e-14 * gain * size
     assert np.max(abs(first + second - change), initial=0) <= 1e-14 * gain * size
+
+
+@pytest.mark.parametrize("kappa", [0.0, 0.1, 0.4, np.nextafter(0.4, 1), 0.7, 1.0, 1.39, 2.0])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_closed_form_at_the_edge_of_its_quadrature(kappa, sign):
+    """For w = t = 1 and z_0 = 0 it is σ_t − σ_0, σ_t = arcsinh(e^κ sinh σ_0), with the derivative tanh σ_t in u = κ.
+
+    Where sinh σ_0 = e^(−κ/2) the singularities stand above the middle of the path, where they harm a quadrature most.
+    """
+    kappa, one = sign * kappa, np.ones(1)
+    sigma = np.arcsinh(np.exp(-kappa / 2))
+    sigma_t = np.arcsinh(np.exp(kappa) * np.sinh(sigma))
+    # A dozen roundings, of eps/2 each, of numbers below 2. A 6-point rule errs at κ = 0.4 by 1.1e-15 κ in the mean and,
+    # since that grows as κ¹², by 13 · 1.1e-15 in the derivative; a 7-point rule at κ = 1.39 by 1e-10.
+    tol = 12 * np.finfo(float).eps
+    z_t, _ = planar_closed_form(np.zeros(1), 1.0, kappa * one, one, sigma)
+    derivative = complex_step(lambda u: planar_closed_form(np.zeros(1), 1.0, u * one, one, sigma)[0][0], kappa)
+    assert abs(z_t[0] - (sigma_t - sigma)) <= tol
+    assert abs(derivative - np.tanh(sigma_t)) <= tol
 
 
 @given(single_units())
