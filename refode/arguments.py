@@ -11,17 +11,18 @@ from refode.types import Array
 LEAST_GAP = 1e-100  # below it the products of a step size underflow in the solvers
 
 
-def real_array(name: str, value: Any, shape: tuple[int | str, ...] | None = None) -> Array:
+def real_array(name: str, value: Any, shape: tuple[int | str, ...] | None = None, *, booleans: bool = False) -> Array:
     """A read-only float64 copy of `value`, checked.
 
     `shape` says what is expected: an int is a length, "..." (first) any leading axes, any other word a free length.
-    Raises TypeError for complex, object and text, ValueError for NaN, infinity and a wrong shape.
+    Raises TypeError for complex, object, text and, unless `booleans` says that they are 0 and 1, for booleans;
+    ValueError for NaN, infinity and a wrong shape.
     """
     try:
         raw = np.asarray(value)
     except ValueError as error:  # a ragged nest of lists
         raise TypeError(f"{name} must be a rectangular array of real numbers: {error}") from None
-    if raw.dtype.kind not in "iuf":
+    if raw.dtype.kind not in ("iufb" if booleans else "iuf"):
         raise TypeError(f"{name} must hold real numbers, got dtype {raw.dtype}")
     array = np.array(raw, dtype=np.float64, order="C")
     if shape is not None and not _fits(array.shape, shape):

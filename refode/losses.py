@@ -33,14 +33,12 @@ class SquaredError:
     """L = ½ Σ w (z(t_i) − y_i)², with dL/dz(t_i) = w (z(t_i) − y_i).
 
     data (T, ..., n), in the units of z; weights w broadcast to the same shape, 0 where nothing was observed (and any
-    finite number stands in data). A boolean array is a mask, True where something was.
+    finite number stands in data). Booleans, an array or a list of them, are a mask, True where something was.
     """
 
     def __init__(self, data: Any, weights: Any = 1.0) -> None:
         self.data = real_array("data", data)
-        if isinstance(weights, np.ndarray) and weights.dtype == bool:
-            weights = weights.astype(float)
-        self.weights = _like_data("weights", weights, self.data)
+        self.weights = _like_data("weights", weights, self.data, booleans=True)
 
     def __call__(self, trajectory: Trajectory) -> tuple[float, Array]:
         residual = _residual(trajectory, self.data)
@@ -65,8 +63,8 @@ class GaussianNLL:
         return float(nll.sum()), scaled / self.sigma
 
 
-def _like_data(name: str, value: Any, data: Array) -> Array:
-    array = real_array(name, value)
+def _like_data(name: str, value: Any, data: Array, *, booleans: bool = False) -> Array:
+    array = real_array(name, value, booleans=booleans)
     try:
         return np.broadcast_to(array, data.shape)
     except ValueError:

@@ -84,9 +84,10 @@ def test_weights_and_sigma_broadcast(shape, seed):
     value, dL_dz = SquaredError(y, np.where(unseen, 0.0, 1.0))(seen(z))
     assert not dL_dz[unseen].any()
     assert np.array_equal(dL_dz[~unseen], (z - y)[~unseen])
-    masked, masked_dL_dz = SquaredError(y, ~unseen)(seen(z))
-    assert masked == value
-    assert np.array_equal(masked_dL_dz, dL_dz)
+    for mask in (~unseen, (~unseen).tolist()):
+        masked, masked_dL_dz = SquaredError(y, mask)(seen(z))
+        assert masked == value
+        assert np.array_equal(masked_dL_dz, dL_dz)
 
 
 def test_a_loss_keeps_its_own_data():
@@ -121,6 +122,8 @@ def test_a_loss_keeps_its_own_data():
         (lambda: GaussianNLL([[1.0, 1.0]], [1.0, 0.0]), ValueError, "sigma must be positive, got 0.0"),
         (lambda: GaussianNLL([[1.0, 1.0]], -0.5), ValueError, "sigma must be positive, got -0.5"),
         (lambda: GaussianNLL([None], 1.0), TypeError, "data must hold real numbers, got dtype object"),
+        (lambda: GaussianNLL([1.0], [True]), TypeError, "sigma must hold real numbers, got dtype bool"),
+        (lambda: SquaredError([True]), TypeError, "data must hold real numbers, got dtype bool"),
     ],
 )
 def test_unusable_data_are_refused(make, error, message):
