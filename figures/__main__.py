@@ -12,6 +12,7 @@ exist or can't be written, found out before anything is computed; 130: interrupt
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -149,6 +150,15 @@ def _known(kind: str, got: str, known: Iterable[str]) -> None:
 
 
 def _list() -> None:
+    """Print what each figure claims, takes and comes in, as far as anybody reads on."""
+    try:
+        _print_list()
+        sys.stdout.flush()
+    except BrokenPipeError:  # as in `| head`; what is still buffered would break it again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print_list() -> None:
     for name in names():
         about = describe(name)
         print(f"{name:20} {about.claim}")

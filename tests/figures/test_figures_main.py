@@ -1,11 +1,16 @@
 """The command line: what is unknown or can't be written is refused before anything is computed."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from figures import _registry
 from figures.__main__ import main
+
+ROOT = Path(__file__).parents[2]
 
 FIGURE = """
 from figures._text import canvas, title
@@ -50,6 +55,17 @@ def test_the_list_says_what_each_figure_claims(folder, capsys):
         "tidy                 A claim",
         "                     D01  0.1 s  beamer169, half",
     ]
+
+
+def test_the_list_ends_quietly_where_nobody_reads_on():
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does, only sooner
+    try:
+        command = [sys.executable, "-m", "figures", "list"]
+        done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_list_imports_no_figure(folder, capsys):
