@@ -54,10 +54,11 @@ def diverging() -> Colormap:
     return LinearSegmentedColormap.from_list("roles", steps)
 
 
-def sequential(top: str | None = None) -> Colormap:
-    """Return a map of sizes: background at 0, and at the top the colour of a role.
+def sequential(top: str = "muted", part: float = 0.5) -> Colormap:
+    """Return a map of sizes: background at 0, and at the top that part of the way to the colour of a role.
 
-    Without a role it ends half-way to muted, a ground on which curves can stand; a density has to be seen itself.
+    Half-way to muted is a ground on which curves can stand; a density has to be seen itself, in forward's colour, since
+    it is what a flow carries.
     """
-    ends = to_rgba_array([rcParams["axes.facecolor"], colour(top or "muted")])
-    return LinearSegmentedColormap.from_list("sizes", ends if top else [ends[0], ends.mean(axis=0)])
+    none, most = to_rgba_array([rcParams["axes.facecolor"], colour(top)])
+    return LinearSegmentedColormap.from_list("sizes", [none, (1 - part) * none + part * most])

@@ -104,7 +104,7 @@ def animate(data: dict, fig: FigureBase) -> Callable[[int], None]:
     """Draw what stays, and return the function that shows a frame."""
     left, right = fig.subplots(1, 2)
     scale = PowerNorm(0.5, 0, np.quantile(data["density"], 0.995))
-    look = {"cmap": sequential("forward"), "norm": scale, "shading": "gouraud", "rasterized": True}
+    look = {"cmap": sequential("forward", 1.0), "norm": scale, "shading": "gouraud", "rasterized": True}
     small = {f"marker{length}": 0.4 * rcParams[f"lines.marker{length}"] for length in ("size", "edgewidth")}
     (cloud,) = right.plot([], [], **points("data") | small)
     for ax in (left, right):

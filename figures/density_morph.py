@@ -10,8 +10,7 @@ from scipy.stats import norm
 from refode import StandardNormal
 from refode.planar import planar_closed_form
 
-from ._roles import colour, points, role
-from ._shade import shade
+from ._roles import colour, points, role, sequential
 from ._text import canvas, title
 
 CLAIM = "A planar flow pushes mass about and loses none: a closed form"
@@ -91,8 +90,8 @@ def draw(data: dict | None = None, *, fig: FigureBase | None = None) -> FigureBa
 
 
 def _draw_frame(ax: Axes, data: dict, i: int) -> None:
-    tint = {"cmap": shade(), "vmin": 0, "vmax": data["density"].max(), "shading": "gouraud", "rasterized": True}
-    ax.pcolormesh(data["x"], data["y"], data["density"][i], **tint)
+    tint = {"cmap": sequential("forward", 0.7), "vmin": 0, "vmax": data["density"].max()}
+    ax.pcolormesh(data["x"], data["y"], data["density"][i], shading="gouraud", rasterized=True, **tint)
     thin = {"colors": colour("muted"), "linewidths": 0.4 * rcParams["lines.linewidth"]}
     ax.add_collection(LineCollection(data["mesh"][i], **thin), autolim=False)
     dot = points("data") | {"markersize": 0.45 * rcParams["lines.markersize"]}

@@ -12,8 +12,7 @@ from refode import StandardNormal, WithLogDensity, divergence, solve
 from refode.finite_difference import COMPLEX_STEP, complex_solve
 from refode.planar import ContinuousPlanar
 
-from ._roles import points, role
-from ._shade import shade
+from ._roles import points, role, sequential
 from ._text import canvas, label, title
 
 CLAIM = "Along a path log p falls by the integral of the divergence"
@@ -108,7 +107,7 @@ def _draw_parcels(fig: FigureBase, ax: Axes, data: dict) -> None:
     angle = np.linspace(0, 2 * np.pi, 49)
     disc = RADIUS * np.stack([np.cos(angle), np.sin(angle)])
     ellipses = data["z"][at][..., None, :] + np.swapaxes(data["jacobian"][at] @ disc, -1, -2)  # z + J (z' - z)
-    shaded = PolyCollection(ellipses.reshape(-1, *ellipses.shape[-2:]), cmap=shade(), zorder=2)
+    shaded = PolyCollection(ellipses.reshape(-1, *ellipses.shape[-2:]), cmap=sequential("forward", 0.7), zorder=2)
     thin = 0.4 * rcParams["lines.linewidth"]
     shaded.set(array=data["log_p"][at].ravel(), edgecolor=rcParams["text.color"], linewidth=thin)
     ax.add_collection(shaded)

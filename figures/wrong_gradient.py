@@ -96,7 +96,8 @@ def _draw_climb(ax: Axes, data: dict) -> None:
 
 
 def _draw_density(ax: Axes, data: dict, density: np.ndarray, name: str) -> None:
-    ax.pcolormesh(data["side"], data["side"], density, cmap=sequential("forward"), shading="nearest", rasterized=True)
+    look = {"cmap": sequential("forward", 1.0), "shading": "nearest", "rasterized": True}
+    ax.pcolormesh(data["side"], data["side"], density, **look)
     small = {f"marker{length}": 0.4 * rcParams[f"lines.marker{length}"] for length in ("size", "edgewidth")}
     ax.plot(*data["known"][:SHOWN].T, **points("data") | small)
     ax.set(aspect="equal", xticks=[], yticks=[], ylabel=name)
