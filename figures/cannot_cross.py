@@ -58,12 +58,16 @@ def data(seed: int = 0, fast: bool = False) -> dict:
 compute = data  # the argument of draw hides the name
 
 
+def turned_around(start: np.ndarray) -> SquaredError:
+    """Return the loss, mean (z_1(1) + x)², of the observations [0, 1] of paths from `start` (8, n)."""
+    target, weights = np.zeros((2, *start.shape)), np.zeros((2, *start.shape))
+    target[1, :, :1], weights[1, :, 0] = -X, 2 / len(X)  # looked at in z_1 and at the end
+    return SquaredError(target, weights)
+
+
 def _train(field: VectorField, start: np.ndarray, theta: np.ndarray, iterations: int) -> dict:
     """Return theta, the losses over the iterations, the last of them, and the paths at the end."""
-    target, weights = np.zeros((2, *start.shape)), np.zeros((2, *start.shape))
-    target[1, :, :1], weights[1, :, 0] = -X, 2 / len(X)  # L = mean (z_1(1) + x)², looked at in z_1 and at the end
-    loss = SquaredError(target, weights)
-    f = loss_and_gradient(field, start, loss, [0.0, 1.0], rtol=TOL, atol=TOL)
+    f = loss_and_gradient(field, start, turned_around(start), [0.0, 1.0], rtol=TOL, atol=TOL)
     theta, losses = descend(f, theta, iterations, RATE)
     paths = solve(field, start, theta, np.linspace(0, 1, 51), rtol=TOL, atol=TOL).z
     return {"theta": theta, "loss": losses, "end": losses[-1], "paths": paths}
