@@ -17,12 +17,16 @@ from refode.types import Array
 
 @dataclass(frozen=True)
 class Activation:
-    """An elementwise function and its derivatives; every array has the shape of u."""
+    """An elementwise function and its derivatives; every array has the shape of u.
+
+    Like a ufunc, each may take an array `out` as one argument more and write there: the tape of an MLP then makes no
+    other. It is none of the inputs, but that `value` may get u itself. Yours need not take it.
+    """
 
     name: str
-    value: Callable[[Array], Array]  # u      -> y = σ(u)
-    slope: Callable[[Array, Array], Array]  # u, y -> σ′(u)
-    curvature: Callable[[Array, Array, Array], Array]  # u, y, σ′(u) -> σ″(u)
+    value: Callable[..., Array]  # u -> y = σ(u)
+    slope: Callable[..., Array]  # u, y -> σ′(u)
+    curvature: Callable[..., Array]  # u, y, σ′(u) -> σ″(u)
     of_value: bool = False  # whether y alone gives the derivatives, so that u need not be kept
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -32,8 +36,12 @@ class Activation:
         return Activation, (self.name, self.value, self.slope, self.curvature, self.of_value)
 
 
-def _sigmoid(u: Array) -> Array:
-    return 0.5 * (1.0 + np.tanh(0.5 * u))  # = 1 / (1 + e^−u), without overflow
+Out = Array | None
+
+
+def _sigmoid(u: Array, out: Out = None) -> Array:
+    # s(u) = (1 + tanh(u/2)) / 2 = 1 / (1 + e^−u), without overflow
+    return np.multiply(0.5, np.add(1.0, np.tanh(np.multiply(0.5, u, out), out), out), out)
 
 
 def _softplus(u: Array) -> Array:
@@ -42,32 +50,42 @@ def _softplus(u: Array) -> Array:
     return np.where(positive, u, 0.0) + np.log1p(np.exp(np.where(positive, -u, u)))
 
 
-TANH = Activation(
-    "tanh",
-    value=np.tanh,
-    slope=lambda u, y: 1.0 - y * y,  # σ′ = 1 − y²
-    curvature=lambda u, y, slope: -2.0 * y * slope,  # σ″ = −2 y σ′
-    of_value=True,
-)
-SOFTPLUS = Activation(
-    "softplus",
-    value=_softplus,
-    slope=lambda u, y: _sigmoid(u),  # σ′ = s(u), the sigmoid
-    curvature=lambda u, y, slope: slope * _sigmoid(-u),  # σ″ = s (1 − s)
-)
-SINE = Activation(
-    "sine",
-    value=np.sin,
-    slope=lambda u, y: np.cos(u),  # σ′ = cos u
-    curvature=lambda u, y, slope: -y,  # σ″ = −sin u
-)
-SIGMOID = Activation(
-    "sigmoid",
-    value=_sigmoid,
-    slope=lambda u, y: y * (1.0 - y),  # σ′ = y (1 − y)
-    curvature=lambda u, y, slope: slope * (1.0 - 2.0 * y),  # σ″ = σ′ (1 − 2y)
-    of_value=True,
-)
+def _tanh_slope(u: Array, y: Array, out: Out = None) -> Array:
+    return np.subtract(1.0, np.multiply(y, y, out), out)  # σ′ = 1 − y²
+
+
+def _tanh_curvature(u: Array, y: Array, slope: Array, out: Out = None) -> Array:
+    return np.multiply(-2.0, np.multiply(y, slope, out), out)  # σ″ = −2 y σ′
+
+
+def _softplus_slope(u: Array, y: Array, out: Out = None) -> Array:
+    return _sigmoid(u, out)  # σ′ = s(u), the sigmoid
+
+
+def _softplus_curvature(u: Array, y: Array, slope: Array, out: Out = None) -> Array:
+    return np.multiply(slope, _sigmoid(np.negative(u, out), out), out)  # σ″ = s (1 − s)
+
+
+def _sine_slope(u: Array, y: Array, out: Out = None) -> Array:
+    return np.cos(u, out)  # σ′ = cos u
+
+
+def _sine_curvature(u: Array, y: Array, slope: Array, out: Out = None) -> Array:
+    return np.negative(y, out)  # σ″ = −sin u
+
+
+def _sigmoid_slope(u: Array, y: Array, out: Out = None) -> Array:
+    return np.multiply(y, np.subtract(1.0, y, out), out)  # σ′ = y (1 − y)
+
+
+def _sigmoid_curvature(u: Array, y: Array, slope: Array, out: Out = None) -> Array:
+    return np.multiply(slope, np.subtract(1.0, np.multiply(2.0, y, out), out), out)  # σ″ = σ′ (1 − 2y)
+
+
+TANH = Activation("tanh", np.tanh, _tanh_slope, _tanh_curvature, of_value=True)
+SOFTPLUS = Activation("softplus", _softplus, _softplus_slope, _softplus_curvature)
+SINE = Activation("sine", np.sin, _sine_slope, _sine_curvature)
+SIGMOID = Activation("sigmoid", _sigmoid, _sigmoid_slope, _sigmoid_curvature, of_value=True)
 IDENTITY = Activation(
     "identity",
     value=lambda u: u,

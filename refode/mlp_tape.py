@@ -9,16 +9,23 @@ and the inputs of several evaluations lie behind one another, so that slopes and
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from inspect import signature
+from itertools import pairwise
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from refode.activations import Activation
-from refode.tape import TapeFull
+from refode.tape import Tape, TapeFull
 from refode.types import Array
 
 ENTRIES = 2**15  # numbers in a block's widest array: it stays in a core's cache, with its slopes and its cotangents
+PRODUCT = 10**6  # multiplications in a product: OpenBLAS does up to so many half as fast again, without packing
+FEWEST = 96  # rows of such a product
 MOST = 2**30  # bytes that a tape may take
+
+InPlace = Callable[..., object]
+"""A function whose last argument is the array that it writes."""
 
 
 class Layered(Protocol):
@@ -41,19 +48,27 @@ class Block:
     def __init__(self, tape: "MLPTape") -> None:
         self.x = [np.ones((tape.per_block, tape.B, len(weights))) for weights in tape.weights]
         self.u = [x if s.of_value else np.empty_like(x) for x, s in zip(self.x[1:], tape.net.sigmas, strict=False)]
-        self.t = np.empty(tape.per_block)
-        self.used = 0  # evaluations that are pulled back, from the first on
+        self.firsts: dict[int, Evaluations] = {}
 
-    def lend_columns(self, tape: "MLPTape") -> None:
-        """Put a unit's u and x in the place of 1 and t, for which σ′ may have no value; where it goes, 0 follows."""
-        for u, x, width in zip(self.u, self.x[1:], tape.net.sizes[1:], strict=False):
-            u[..., width:], x[..., width:] = u[..., :1], x[..., :1]
+    def first(self, count: int, tape: "MLPTape") -> "Evaluations":
+        """The first so many evaluations."""
+        if count not in self.firsts:
+            self.firsts[count] = Evaluations(self, count, tape)
+        return self.firsts[count]
 
-    def restore_columns(self, tape: "MLPTape") -> None:
-        for x, width in zip(self.x[1:], tape.net.sizes[1:], strict=False):
-            x[..., width] = 1.0
-            if tape.net.time:
-                x[..., -1] = self.t[:, None]
+
+class Evaluations:
+    """Those of a block that are pulled back, all at once what can be: views, made once."""
+
+    def __init__(self, block: Block, count: int, tape: "MLPTape") -> None:
+        x, u, u_bar, slopes = ([array[:count] for array in a] for a in (block.x, block.u, tape.u_bar, tape.slopes))
+        widths = tape.net.sizes[1:-1]
+        beyond = [slope[..., width:] for slope, width in zip(slopes, widths, strict=True)]
+        self.slopes = list(zip(tape.sigma_slopes, u, x[1:], slopes, beyond, strict=False))
+        self.products = [
+            (g.T, x, total.T) if total.flags.f_contiguous else (x.T, g, total)
+            for x, g, total in zip(map(_rows, x), map(_rows, u_bar), tape.totals, strict=True)
+        ]
 
 
 class Forward(NamedTuple):
@@ -62,7 +77,7 @@ class Forward(NamedTuple):
     x: Array  # [x_{l−1}, 1, t]
     weights: Array  # [W_l; b_l; c_l]
     u: Array
-    evaluate: Callable[[Array, Array], object]  # u, x: x ← σ_l(u)
+    value: InPlace  # x ← σ_l(u)
     y: Array  # [x_l, 1, t]
     one: Array  # its columns
     clock: Array
@@ -84,30 +99,35 @@ class Slot:
         net, self.block, self.i = tape.net, block, i
         x, u, u_bar = ([array[i] for array in arrays] for arrays in (block.x, block.u, tape.u_bar))
         self.z, self.last, self.a, self.first_bar = x[0][:, : net.n], x[-1], u_bar[-1], u_bar[0]
-        evaluate = [_into(sigma.value) for sigma in net.sigmas]
         ones = [array[:, width] for array, width in zip(x, net.sizes, strict=False)]
         clocks = [array[:, -1] if net.time else np.empty(0) for array in x]
         self.clock = clocks[0]
-        hidden = zip(x, tape.weights, u, evaluate, x[1:], ones[1:], clocks[1:], strict=False)
+        hidden = zip(x, tape.weights, u, tape.values, x[1:], ones[1:], clocks[1:], strict=False)
         self.forward = [Forward(*arrays) for arrays in hidden]
         self.back = [Back(k, u_bar[k + 1], tape.back[k + 1], u_bar[k]) for k in reversed(range(len(u)))]
 
 
 class MLPTape:
-    """Evaluations of an MLP for states (B, columns), of which it reads the first n; `refode.tape` says the rest.
+    """Evaluations of an MLP for states (B, n); `refode.tape` says the rest.
 
     u_l and ū_l have columns for 1 and t as well, so that all arrays are contiguous; the weights that lead there are 0.
-    Raises TapeFull above a gigabyte.
+    Raises TapeFull above a gigabyte, or its share of that.
     """
 
-    def __init__(self, net: Layered, B: int, columns: int) -> None:
-        self.net, self.B, tail = net, B, 1 + net.time
+    def __init__(self, net: Layered, B: int, share: int = 1) -> None:
+        self.net, self.B, self.most, tail = net, B, MOST // share, 1 + net.time
         hidden = [width + tail for width in net.sizes[1:-1]]
-        self.weights = [np.zeros(s) for s in zip([net.n + tail, *hidden], [*hidden, columns], strict=True)]
-        self.back = [np.zeros(s) for s in zip([*hidden, columns], [columns, *hidden], strict=True)]
-        self.per_block = max(1, ENTRIES // (B * max(net.sizes)))
-        self.u_bar = [np.empty((self.per_block, B, weights.shape[1])) for weights in self.weights]  # of the open block
+        self.weights = [np.zeros(s) for s in zip([net.n + tail, *hidden], [*hidden, net.n], strict=True)]
+        self.back = [np.zeros(s) for s in zip([*hidden, net.n], [net.n, *hidden], strict=True)]
+        self.values = [_in_place(sigma.value) for sigma in net.sigmas]
+        self.sigma_slopes = [_in_place(sigma.slope) for sigma in net.sigmas]
+        self.per_block = max(1, min(ENTRIES // (B * max(net.sizes)), PRODUCT // (B * multiplications(net))))
         self.slots: list[Slot] = []
+        self.open: Block | None = None  # of which we have σ_l′ and write ū_l
+        self.u_bar = [np.empty((self.per_block, B, weights.shape[1])) for weights in self.weights]
+        self.slopes = [np.empty_like(u_bar) for u_bar in self.u_bar[:-1]]
+        # [W̄_l; b̄_l; c̄_l], the longer axis first: xᵀ ū takes half the time as (ūᵀ x)ᵀ where x is narrow.
+        self.totals = [np.zeros(w.shape, order="F" if len(w) < w.shape[1] else "C") for w in self.weights]
 
     def bind(self, theta: Array) -> None:
         blocks = self.net.blocks(theta)
@@ -120,10 +140,9 @@ class MLPTape:
         slot = self._slot(s)
         slot.z[...] = z
         slot.clock.fill(t)
-        slot.block.t[slot.i] = t
-        for x, weights, u, evaluate, y, one, clock in slot.forward:
+        for x, weights, u, value, y, one, clock in slot.forward:
             x.dot(weights, u)  # u_l = [x_{l−1}, 1, t] [W_l; b_l; c_l]
-            evaluate(u, y)  # x_l = σ_l(u_l)
+            value(u, y)  # x_l = σ_l(u_l)
             one.fill(1.0)
             clock.fill(t)
         slot.last.dot(self.weights[-1], out)  # f = u_L
@@ -132,19 +151,22 @@ class MLPTape:
         while s >= len(self.slots):
             block = Block(self)
             size = sum(array.nbytes for array in (*block.x, *block.u))
-            if size * (1 + len(self.slots) // self.per_block) > MOST:
-                raise TapeFull(f"the tape of {self.B} samples and {len(self.slots)} evaluations exceeds {MOST} bytes")
+            if size * (1 + len(self.slots) // self.per_block) > self.most:
+                raise TapeFull(
+                    f"the tape of {self.B} samples and {len(self.slots)} evaluations exceeds {self.most} bytes"
+                )
             self.slots += [Slot(self, block, i) for i in range(self.per_block)]
         return self.slots[s]
 
     def rewind(self) -> None:
-        self.total = np.zeros(self.net.m)
-        self.open: Block | None = None
+        self.open = None
+        for total in self.totals:
+            total.fill(0.0)
 
     def pullback(self, s: int, a: Array, out: Array) -> None:
         slot = self.slots[s]
         if slot.block is not self.open:
-            self._enter(slot)
+            self._enter(slot.block, slot.i + 1)
         slot.a[...] = a
         for layer, above, W, u_bar in slot.back:
             above.dot(W, u_bar)  # x̄_l = ū_{l+1} W_{l+1}ᵀ
@@ -152,78 +174,130 @@ class MLPTape:
         self._second_order(slot)
         slot.first_bar.dot(self.back[0], out)
         if slot.i == 0:
-            self._leave(slot.block)
+            self._leave()
 
     def _second_order(self, slot: Slot) -> None:
         """What a divergence adds to ū_1."""
 
-    def _enter(self, slot: Slot) -> None:
-        """σ_l′ of the evaluations that will be pulled back: of the block's first to this one."""
-        self.open = slot.block
-        slot.block.used = slot.i + 1
-        slot.block.lend_columns(self)
-        layers = zip(self.net.sigmas, slot.block.u, slot.block.x[1:], strict=False)
-        self.slopes = [sigma.slope(u[: slot.i + 1], x[: slot.i + 1]) for sigma, u, x in layers]
+    def _enter(self, block: Block, count: int) -> None:
+        """σ_l′ of the evaluations that will be pulled back."""
+        self.open, self.entered = block, block.first(count, self)
+        for sigma_slope, u, x, slope, beyond in self.entered.slopes:
+            sigma_slope(u, x, slope)
+            beyond.fill(0.0)  # of 1 and t it may be anything
 
-    def _leave(self, block: Block) -> None:
-        """θ̄ += Σ [x_{l−1}, 1, t]ᵀ ū_l over the block's evaluations."""
-        block.restore_columns(self)
-        for x, u_bar, total in zip(block.x, self.u_bar, self.net.blocks(self.total), strict=True):
-            rows = (array[: block.used].reshape(-1, array.shape[-1]) for array in (x, u_bar))
-            total += _product(*rows)[:, : total.shape[1]]
+    def _leave(self) -> None:
+        """[W̄_l; b̄_l; c̄_l] += Σ [x_{l−1}, 1, t]ᵀ ū_l over the block's evaluations."""
+        for left, right, total in self.entered.products:
+            total += left.dot(right)
 
     def theta_bar(self) -> Array:
-        return self.total
+        theta_bar = np.empty(self.net.m)
+        for block, total in zip(self.net.blocks(theta_bar), self.totals, strict=True):
+            block[...] = total[:, : block.shape[1]]
+        return theta_bar
 
 
 class DensityTape(MLPTape):
     """Evaluations of (f, −τ) for one hidden layer, on states (B, n + 1): the lines of `mlp_divergence.one_hidden`."""
 
-    def __init__(self, net: Layered, B: int) -> None:
-        super().__init__(net, B, net.n + 1)
-        self.mu, self.added = np.zeros(len(self.weights[-1])), np.empty((B, len(self.weights[-1])))
+    def __init__(self, net: Layered, B: int, share: int = 1) -> None:
+        super().__init__(net, B, share)
+        self.curvature = _in_place(net.sigmas[0].curvature)
+        self.mu = np.zeros((1, len(self.weights[-1])))
+        self.second = np.empty((B, self.mu.size))  # what the second order adds to ū_1
+        self.f, self.z_bar, self.c = np.empty((B, net.n)), np.empty((B, net.n)), np.empty((B, 1))
 
     def bind(self, theta: Array) -> None:
         super().bind(theta)
         (self.W1, _, _), (self.W2, _, _) = self.net.layers(theta)
-        self.mu[: len(self.W2)] = np.einsum("ik,ki->k", self.W1, self.W2)
+        self.mu[0, : len(self.W2)] = np.einsum("ik,ki->k", self.W1, self.W2)
 
     def rewind(self) -> None:
         super().rewind()
-        self.mu_bar = np.zeros(len(self.W2))
+        self.mu_bar = np.zeros(self.mu.size)
 
     def linearize(self, s: int, z: Array, t: float, out: Array) -> None:
-        super().linearize(s, z[:, :-1], t, out)
-        hidden, width = self.slots[s].forward[0], len(self.W2)
-        slope = self.net.sigmas[0].slope(hidden.u, hidden.y)[:, :width]  # of 1 and t it may be anything
-        np.negative(slope.dot(self.mu[:width]), out[:, -1])  # −τ = −σ′(u)·μ
+        super().linearize(s, z[:, :-1], t, self.f)
+        hidden = self.slots[s].forward[0]
+        slope = self.second  # not needed before the sweep
+        self.sigma_slopes[0](hidden.u, hidden.y, slope)
+        slope[:, len(self.W2) :] = 0.0
+        out[:, :-1] = self.f
+        np.negative(slope.dot(self.mu[0]), out[:, -1])  # −τ = −σ′(u)·μ
+
+    def pullback(self, s: int, a: Array, out: Array) -> None:
+        np.negative(a[:, -1:], self.c)
+        super().pullback(s, a[:, :-1], self.z_bar)
+        out[:, :-1], out[:, -1] = self.z_bar, 0.0  # f and τ don't depend on Δ
 
     def _second_order(self, slot: Slot) -> None:
-        hidden, c, slope = slot.forward[0], -slot.a[:, -1], self.slopes[0][slot.i]
-        np.multiply(self.net.sigmas[0].curvature(hidden.u, hidden.y, slope), self.mu, self.added)
-        self.added *= c[:, None]
-        slot.first_bar += self.added  # ū = σ′ ∘ a W_2ᵀ + c σ″ ∘ μ
-        self.mu_bar += c.dot(slope)[: len(self.mu_bar)]  # μ̄ = Σ c σ′
+        hidden, slope, width = slot.forward[0], self.slopes[0][slot.i], len(self.W2)
+        self.mu_bar += self.c[:, 0].dot(slope)  # μ̄ = Σ c σ′
+        self.curvature(hidden.u, hidden.y, slope, self.second)
+        self.second[:, width:] = 0.0
+        slope_bar = self.c.dot(self.mu, slope)  # in the place of σ′, which is done with
+        self.second *= slope_bar
+        slot.first_bar += self.second  # ū = σ′ ∘ a W_2ᵀ + σ″ ∘ c μ
 
     def theta_bar(self) -> Array:
-        total = self.total.copy()
-        (W1_bar, _, _), (W2_bar, _, _) = self.net.layers(total)
-        W1_bar += self.mu_bar * self.W2.T
-        W2_bar += (self.mu_bar * self.W1).T
-        return total
+        theta_bar = super().theta_bar()
+        (W1_bar, _, _), (W2_bar, _, _) = self.net.layers(theta_bar)
+        mu_bar = self.mu_bar[: len(self.W2)]
+        W1_bar += mu_bar * self.W2.T
+        W2_bar += (mu_bar * self.W1).T
+        return theta_bar
 
 
-def _into(value: Callable[..., Array]) -> Callable[[Array, Array], Any]:
-    """evaluate(u, y): y ← σ(u), in place where NumPy can."""
-    if isinstance(value, np.ufunc):
-        return value
+class InParts:
+    """The tape of a large batch: those of its parts."""
 
-    def evaluate(u: Array, y: Array) -> None:
-        y[...] = value(u)
+    def __init__(self, kind: type[MLPTape], net: Layered, B: int, count: int) -> None:
+        bounds = [B * part // count for part in range(count + 1)]
+        self.parts = [(slice(*ends), kind(net, ends[1] - ends[0], count)) for ends in pairwise(bounds)]
+
+    def bind(self, theta: Array) -> None:
+        for _, tape in self.parts:
+            tape.bind(theta)
+
+    def linearize(self, s: int, z: Array, t: float, out: Array) -> None:
+        for rows, tape in self.parts:
+            tape.linearize(s, z[rows], t, out[rows])
+
+    def rewind(self) -> None:
+        for _, tape in self.parts:
+            tape.rewind()
+
+    def pullback(self, s: int, a: Array, out: Array) -> None:
+        for rows, tape in self.parts:
+            tape.pullback(s, a[rows], out[rows])
+
+    def theta_bar(self) -> Array:
+        return sum([tape.theta_bar() for _, tape in self.parts[1:]], self.parts[0][1].theta_bar())
+
+
+def for_batch(kind: type[MLPTape], net: Layered, B: int) -> Tape:
+    """A tape for B samples, in parts where the products are faster so."""
+    count = -(-B * multiplications(net) // PRODUCT)
+    return kind(net, B) if count <= 1 or B // count < FEWEST else InParts(kind, net, B, count)
+
+
+def multiplications(net: Layered) -> int:
+    """A sample's in the largest layer."""
+    return max((fan_in + 1 + net.time) * fan_out for fan_in, fan_out in pairwise(net.sizes))
+
+
+def _in_place(function: Callable[..., Array]) -> InPlace:
+    """function(*inputs, out) where it can write there itself, otherwise out ← function(*inputs)."""
+    if isinstance(function, np.ufunc) or "out" in signature(function).parameters:
+        return function
+
+    def evaluate(*arrays: Array) -> None:
+        *inputs, out = arrays
+        out[...] = function(*inputs)
 
     return evaluate
 
 
-def _product(x: Array, g: Array) -> Array:
-    """xᵀ g, the wider factor first: half the time for a narrow x."""
-    return x.T @ g if x.shape[1] >= g.shape[1] else (g.T @ x).T
+def _rows(x: Array) -> Array:
+    return x.reshape(-1, x.shape[-1])

@@ -2,6 +2,7 @@
 
 import pickle
 from copy import deepcopy
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -51,6 +52,23 @@ def test_every_activation_has_a_formula_here():
 def test_value(sigma, u):
     # Four roundings or so, of numbers up to max(1, |u|).
     assert abs(sigma.value(np.array(u)) - FORMULAS[sigma.name](u)) <= 8 * EPS * max(1, abs(u))
+
+
+@every
+@given(u=st.lists(arguments, min_size=1))
+def test_what_takes_out_writes_there_what_it_returns_without(sigma, u):
+    u = np.array(u)
+    y, slope, curvature = derivatives(sigma, u)
+    for function, inputs, want in (
+        (sigma.value, (u,), y),
+        (sigma.slope, (u, y), slope),
+        (sigma.curvature, (u, y, slope), curvature),
+    ):
+        if isinstance(function, np.ufunc) or "out" in signature(function).parameters:
+            kept, out = [given.copy() for given in inputs], np.full_like(u, np.nan)
+            assert function(*inputs, out) is out
+            assert np.array_equal(out, want)
+            assert all(map(np.array_equal, inputs, kept))
 
 
 @given(u=arguments)

@@ -86,6 +86,24 @@ def test_blocks_of_any_size_give_the_same(net, entries, monkeypatch):
     check(net, tape(net, (3, 2)), net.init(np.random.default_rng(0)), (3, 2), 1, 14)
 
 
+@pytest.mark.parametrize("field", [MLP([2, 5, 2]), MLP([2, 5, 4, 2], "sine", True), WithLogDensity(MLP([2, 5, 2]))])
+@pytest.mark.parametrize(("rows", "parts"), [(1, 11), (4, 3), (6, 2)])
+def test_a_large_batch_in_parts_gives_the_same(field, rows, parts, monkeypatch):
+    net = getattr(field, "field", field)
+    monkeypatch.setattr(mlp_tape, "FEWEST", 1)
+    monkeypatch.setattr(mlp_tape, "PRODUCT", rows * mlp_tape.multiplications(net))
+    found = tape(field, (11, field.n))
+    assert isinstance(found, mlp_tape.InParts)
+    assert len(found.parts) == parts
+    check(field, found, np.random.default_rng(0).normal(size=field.m), (11, field.n), 1, 5)
+
+
+def test_a_small_batch_is_not_parted(monkeypatch):
+    net = MLP([2, 5, 2])
+    monkeypatch.setattr(mlp_tape, "PRODUCT", 100)
+    assert isinstance(tape(net, (2 * mlp_tape.FEWEST, 2)), mlp_tape.MLPTape)
+
+
 def test_values_are_those_of_the_field_to_rounding():
     net, rng = MLP([2, 5, 4, 2], "sine"), np.random.default_rng(3)
     for field, width in ((net, 2), (WithLogDensity(MLP([2, 6, 2])), 3), (WithLogDensity(net), 3)):
