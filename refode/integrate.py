@@ -5,6 +5,7 @@ returns it; here every derivative is checked, so that a solve ends with all that
 """
 
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -53,6 +54,30 @@ def options_of(method: type[OdeSolver]) -> set[str]:
     return named - ours
 
 
+class Rows:
+    """Arrays of one size, copied one after another into one that grows by an eighth, where it lies if there is room.
+
+    A list of them, made an array at the end, would hold everything twice.
+    """
+
+    def __init__(self) -> None:
+        self.count, self._flat = 0, np.empty(0)
+
+    def append(self, row: Array) -> None:
+        start, self.count = self.count * row.size, self.count + 1
+        end = start + row.size
+        if end > self._flat.size:
+            self._flat.resize(end + end // 8, refcheck=False)  # nobody else knows it yet
+        self._flat[start:end] = row.ravel()
+
+    def taken(self, shape: tuple[int, ...]) -> Array:
+        """All rows, (count, *shape), which are ours no more: what is appended next is the first."""
+        count, flat = self.count, self._flat
+        self.count, self._flat = 0, np.empty(0)
+        flat.resize(count * math.prod(shape), refcheck=False)
+        return flat.reshape(count, *shape)
+
+
 @dataclass
 class Steps:
     """What the accepted steps of one or more solves leave behind."""
@@ -60,8 +85,8 @@ class Steps:
     keep: str = "observations"  # for which nothing is recorded; "times" alone; for all else states, for "stages" slopes
     slopes: int = 0  # how many of a step's, the first ones, "stages" records
     t: list[float] = field(default_factory=list)
-    y: list[Array] = field(default_factory=list)
-    K: list[Array] = field(default_factory=list)
+    y: Rows = field(default_factory=Rows)
+    K: Rows = field(default_factory=Rows)
     n: int = 0
     size: float = 0.0  # of the last one
     last_t: float = np.nan
@@ -77,13 +102,13 @@ class Steps:
         self.last_t, self.last_y = solver.t, solver.y
         self._record(solver.t, solver.y)
         if self.keep == "stages":
-            self.K.append(solver.K[: self.slopes].copy())
+            self.K.append(solver.K[: self.slopes])
 
     def _record(self, t: float, y: Array) -> None:
         if self.keep != "observations":
             self.t.append(t)
         if self.keep not in ("observations", "times"):
-            self.y.append(y.copy())
+            self.y.append(y)
 
 
 def _watched(method: type[OdeSolver]) -> type[OdeSolver]:

@@ -138,8 +138,8 @@ def _observe(
     steps = integrator.steps
     kept = {
         "step_times": np.array(steps.t) if steps.t else None,
-        "step_z": np.reshape(steps.y, (len(steps.y), *z0.shape)) if steps.y else None,
-        "stages": np.reshape(steps.K, (steps.n, steps.slopes, *z0.shape)) if steps.keep == "stages" else None,
+        "step_z": steps.y.taken(z0.shape) if steps.y.count else None,
+        "stages": steps.K.taken((steps.slopes, *z0.shape)) if steps.keep == "stages" else None,
     }
     for array in (z, *kept.values()):
         if array is not None:

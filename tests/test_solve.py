@@ -1,5 +1,6 @@
 """The forward solve against closed forms; what it keeps, what it costs, and what it refuses."""
 
+import tracemalloc
 from dataclasses import FrozenInstanceError
 
 import numpy as np
@@ -145,6 +146,19 @@ def test_each_kind_of_keeping(method, end):
     assert np.array_equal(dense.step_z, steps.step_z)
     assert np.allclose(dense(t), plain.z, rtol=1e-14, atol=1e-14)
     assert np.allclose(dense(steps.step_times), steps.step_z, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize(("keep", "states"), [("steps", 1), ("stages", 1 + 4)])
+def test_what_is_kept_is_held_once(keep, states):
+    """A solve never holds twice what it keeps: an eighth more while that grows, and two dozen states to work on."""
+    z0, steps = np.ones((1000, 2)), 200
+    tracemalloc.start()
+    try:
+        solve(SWING[0], z0, SWING[2], [0.0, 1.0], method="RK4", step=1 / steps, keep=keep)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= (9 / 8 * states * (steps + 1) + 25) * z0.nbytes
 
 
 @pytest.mark.parametrize("method", EXPLICIT)

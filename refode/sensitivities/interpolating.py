@@ -30,9 +30,9 @@ def interpolating(task: Task) -> Sweep:
 
     def stretch(start: float, end: float, q: Augmented) -> Augmented:
         steps.t.clear()  # what was kept of the stretch before has been seen
-        steps.y.clear()
-        integrator.solve((start, end), blocks.pack(*q[1:]))
-        for t, y in zip(steps.t[1:], steps.y[1:], strict=True):
+        packed = blocks.pack(*q[1:])
+        integrator.solve((start, end), packed)
+        for t, y in zip(steps.t[1:], steps.y.taken(packed.shape)[1:], strict=True):
             a_z, a_t, a_theta = blocks.unpack(y)
             drift.visit(a_z, field(z(t), t, theta), a_t)
         return Augmented(z(end), a_z, a_t, a_theta)
