@@ -1,9 +1,10 @@
 """March: an explicit Runge-Kutta solve that writes a tape, for gradients by backpropagation through its steps.
 
 It steps as SciPy's RK23, RK45 and DOP853 do, by the same tables, norm and control of the step size (Hairer, Nørsett and
-Wanner, section II.4), and as our Euler and RK4. What differs: where few observations lie within a step it stops at each
-instead of interpolating, and takes the longer step up again behind it; and every slope goes onto a tape, that of stage
-i of step k into slot S k + i. Slot S (k + 1) holds the slope at the end of step k, with which the next one begins.
+Wanner, section II.4), and as our Euler and RK4. What differs: where a step is not much longer than the way from one
+observation to the next it stops there instead of interpolating, and takes the longer step up again behind it; and every
+slope goes onto a tape, that of stage i of step k into slot S k + i. Slot S (k + 1) holds the slope at the end of step k,
+with which the next one begins.
 
 All arrays are made once and written in place: the gradient of a small net is a few hundred array operations, and what
 it costs is their overhead.
@@ -21,7 +22,7 @@ from refode.types import Array
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0  # SciPy's: of the ideal next step, and by how much it may change at most
 MARCHING = (RK23, RK45, Tsit5, DOP853, Euler, RK4)
-CROWD = 3  # so many observations within one step are interpolated
+CROWD = 1.75  # times the way from one observation to the next: above that a step does not stop, but interpolates
 
 
 class Lost(Exception):
@@ -34,7 +35,7 @@ class Marched:
 
     h: list[float] = field(default_factory=list)
     at_end: dict[int, int] = field(default_factory=dict)  # steps done -> the observation there
-    inside: dict[int, list[tuple[float, int]]] = field(default_factory=dict)  # step -> (fraction of it, observation)
+    inside: dict[int, tuple[int, Array]] = field(default_factory=dict)  # step -> the first of those in it, and h w(x)
     nfev: int = 0
 
 
@@ -70,46 +71,48 @@ class March:
     ) -> tuple[Array, Marched]:
         """The states (T, B n) at `times`, and the steps; `step` is for methods without error control. Raises Lost."""
         self.rtol, self.atol, self.max_nfev = rtol, atol, max_nfev
-        steps, t = Marched(nfev=1), times.tolist()
-        z = np.empty((len(t), self.y.size))
+        self.times, self.t, steps = times, times.tolist(), Marched(nfev=1)
+        z = np.empty((len(times), self.y.size))
         z[0] = self.y[...] = z0
         self.tape.bind(theta)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             try:
-                self.tape.linearize(0, self.y.reshape(self.k[0].shape), t[0], self.k[0])
+                self.tape.linearize(0, self.y.reshape(self.k[0].shape), self.t[0], self.k[0])
                 if step is None:
-                    self._adaptive(t, z, steps)
+                    self._adaptive(z, steps)
                 else:
-                    self._equal(t, z, steps, step)
+                    self._equal(z, steps, step)
             except (ArithmeticError, TapeFull):  # the former of Python's floats, where NumPy's would be infinite
                 raise Lost from None
         return z, steps
 
-    def _equal(self, t: list[float], z: Array, steps: Marched, step: float) -> None:
+    def _equal(self, z: Array, steps: Marched, step: float) -> None:
         """⌈|span| / step⌉ equal steps, observed by the interpolant."""
-        count, first = FixedStep.count(t[0], t[-1], step), 1
+        t, first = self.t, 1
+        count = FixedStep.count(t[0], t[-1], step)
         for k in range(count):
             start, end = t[0] + (t[-1] - t[0]) * k / count, t[0] + (t[-1] - t[0]) * (k + 1) / count
             end = t[-1] if k + 1 == count else end  # to the bit, so that no observation lies behind it
             self._try(k, start, end - start, steps)
             if not isfinite(self.F.sum()):
                 raise Lost
-            within = [i for i in range(first, len(t) - 1) if (t[i] - end) * (end - start) <= 0]
-            self._observe(steps, k, start, end - start, t, within, z)
-            first += len(within)
+            first = self._observe(steps, k, start, end, first, z)
             self._accept(steps, end - start)
         z[-1] = self.y
         steps.at_end[count] = len(t) - 1
 
-    def _adaptive(self, t: list[float], z: Array, steps: Marched) -> None:
+    def _adaptive(self, z: Array, steps: Marched) -> None:
         """Steps of estimated error below 1 in units of the tolerance; observation i is the next to be seen."""
-        now, i, k, last = t[0], 1, 0, len(t) - 1
+        t, i, k, last = self.t, 1, 0, len(self.t) - 1
+        now = t[0]
         sign, refused = (1.0 if t[-1] > now else -1.0), False
         size = np.abs(self.y)
         natural = self._first_step(now, sign, abs(t[-1] - now), size)
         steps.nfev += 1
         while i <= last:
-            crowd = self.interpolates and i + CROWD <= last and abs(t[i + CROWD - 1] - now) < natural
+            crowd = (
+                self.interpolates and i < last and abs(t[i] - now) < natural and CROWD * abs(t[i + 1] - t[i]) < natural
+            )
             stop = t[last] if crowd else t[i]
             distance = abs(stop - now)
             way = distance / 2 if 2 * natural > distance else natural  # half, where the natural step leaves a crumb
@@ -130,9 +133,7 @@ class March:
                 natural = min(ideal, h if refused else max(natural, GROW * h))
             refused = False
             if crowd:
-                within = [j for j in range(i, last) if (t[j] - end) * sign < 0]
-                self._observe(steps, k, now, end - now, t, within, z)
-                i += len(within)
+                i = self._observe(steps, k, now, end, i, z)
             self._accept(steps, end - now)
             now, size, k = end, new_size, k + 1
             if end == t[i]:
@@ -156,15 +157,17 @@ class March:
         self.first[...] = self.last
         steps.h.append(h)
 
-    def _observe(
-        self, steps: Marched, k: int, t: float, h: float, times: list[float], within: list[int], z: Array
-    ) -> None:
-        """z(t_i) = y + h Σ_j w_j(x) k_j at the fraction x of the step."""
-        for i in within:
-            x = (times[i] - t) / h
-            w = self.weights(x)
-            z[i] = self.y + h * (w @ self.slopes[: len(w)])
-            steps.inside.setdefault(k, []).append((x, i))
+    def _observe(self, steps: Marched, k: int, start: float, end: float, first: int, z: Array) -> int:
+        """z(t_i) = y + h Σ_j w_j(x) k_j at the fractions x of the step where observations lie; the first beyond it."""
+        beyond, h = first, end - start
+        while beyond + 1 < len(z) and (self.t[beyond] - end) * h < 0:
+            beyond += 1
+        if beyond > first:
+            hw = h * self.weights((self.times[first:beyond] - start) / h)
+            z[first:beyond] = hw.dot(self.slopes[: hw.shape[1]])
+            z[first:beyond] += self.y
+            steps.inside[k] = first, hw
+        return beyond
 
     def _error(self, h: float, size: Array) -> float:
         """The embedded error in units of atol + rtol |y|, root mean square; DOP853 weighs two against each other.

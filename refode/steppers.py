@@ -14,7 +14,7 @@ import numpy as np
 from scipy.integrate import DOP853, RK23, RK45, DenseOutput, OdeSolver
 
 from refode.arguments import real_array
-from refode.types import Array
+from refode.types import Array, Scalar
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Tableau:
         """How many slopes, the first ones, a step without interpolation needs."""
         return int(np.flatnonzero(self.b)[-1]) + 1
 
-    def weights(self, x: float) -> Array:
-        """w(x), (S,), for x in [0, 1]."""
-        powers: Array = x ** np.arange(1.0, self.interpolant.shape[1] + 1)
-        return self.interpolant @ powers
+    def weights(self, x: Scalar | Array) -> Array:
+        """w(x), (..., S), for x in [0, 1]."""
+        powers: Array = np.power.outer(x, np.arange(1.0, self.interpolant.shape[1] + 1))
+        return powers @ self.interpolant.T
 
 
 class FixedStep(OdeSolver):  # type: ignore[misc]  # SciPy has no annotations

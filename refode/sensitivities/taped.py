@@ -10,7 +10,6 @@ Note: P04, P23 (§2.2), E21.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -67,14 +66,14 @@ class Backward:
 
     def _interpolated(self, steps: Marched, dL_dz: Array) -> tuple[dict[int, Array], dict[int, Array]]:
         """What observations inside steps, z + h Σ w_i k_i, add to the cotangents: slot -> k̄, step -> a at its start."""
-        slopes: dict[int, Array] = defaultdict(lambda: np.zeros_like(self.a))
-        states: dict[int, Array] = defaultdict(lambda: np.zeros_like(self.a))
-        for k, observed in steps.inside.items():
-            for x, i in observed:
-                states[k] += dL_dz[i]
-                for j, w in enumerate(self.march.weights(x)):
-                    slopes[self.march.S * k + j] += steps.h[k] * w * dL_dz[i]
-        return dict(slopes), dict(states)
+        slopes: dict[int, Array] = {}
+        states: dict[int, Array] = {}
+        for k, (first, hw) in steps.inside.items():
+            dL = dL_dz[first : first + len(hw)]
+            states[k] = np.add.reduce(dL)
+            for slot, slope_bar in enumerate(hw.T.dot(dL), self.march.S * k):  # two steps share the slope between
+                slopes[slot] = slopes[slot] + slope_bar if slot in slopes else slope_bar
+        return slopes, states
 
 
 class Taped:
