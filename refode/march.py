@@ -2,9 +2,9 @@
 
 It steps as SciPy's RK23, RK45 and DOP853 do, by the same tables, norm and control of the step size (Hairer, Nørsett and
 Wanner, section II.4), and as our Euler and RK4. What differs: where a step is not much longer than the way from one
-observation to the next it stops there instead of interpolating, and takes the longer step up again behind it; and every
-slope goes onto a tape, that of stage i of step k into slot S k + i. Slot S (k + 1) holds the slope at the end of step k,
-with which the next one begins.
+observation to the next it stops there instead of interpolating, and takes the longer step up again behind it. And every
+slope goes onto a tape, that of stage i of step k into slot S k + i; slot S (k + 1) holds the slope at the end of step
+k, with which the next one begins.
 
 All arrays are made once and written in place: the gradient of a small net is a few hundred array operations, and what
 it costs is their overhead.
