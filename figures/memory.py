@@ -14,7 +14,7 @@ from refode.sensitivities.discrete import CHECKPOINTS
 
 from ._kept import kept
 from ._roles import points, role
-from ._text import canvas, label, title
+from ._text import beside, canvas, label, title
 
 CLAIM = "Memory need not grow with the steps; with the layers of f it does"
 CAPTION = (
@@ -124,11 +124,10 @@ def _draw_steps(ax: Axes, data: dict) -> None:
     for (_, _, who), each in zip(WAYS.values(), states, strict=True):
         ax.loglog(steps, each, **role(who))
     a, b, k = *data["per_step"][:2], data["checkpoints"]
-    i = len(steps) // 2
-    label(ax, f"stages: ${a:.0f}\\,N$", (steps[i], states[0, i]), (-0.4, 0.4), "forward")
-    label(ax, f"steps: ${b:.0f}\\,N$", (steps[i], states[1, i]), (0.9, -0.2), "alternative")
-    label(ax, f"{k} checkpoints", (steps[-1], states[2, -1]), (0.0, 0.4), "muted", ha="right")
     label(ax, "solved back", (steps[-1], states[3, -1]), (0.0, -0.4), "adjoint", ha="right")
+    beside(ax, f"stages: ${a:.0f}\\,N$", steps, states[0], "forward")
+    beside(ax, f"steps: ${b:.0f}\\,N$", steps, states[1], "alternative", near=0.7)
+    beside(ax, f"{k} checkpoints", steps, states[2], "muted", near=1.0)
     ax.set(xlabel="accepted steps $N$", ylabel="peak, in states", ylim=(states.min() / 3, None))
 
 

@@ -30,9 +30,9 @@ def test_what_is_kept_of_every_step_is_held(drawn, name, least):
 
 @pytest.mark.parametrize(("name", "least"), [("steps kept", 1), ("stages kept", 7)])
 def test_the_printed_constant_is_that_of_a_straight_line(drawn, name, least):
-    """What is kept is held at most twice at once, as the list that grew and as the array that it becomes."""
+    """What is kept is held once at a time, in an array that has up to an eighth to spare."""
     steps, states, rate = drawn["steps"], over_steps(drawn, name), drawn["per_step"][WAYS.index(name)]
-    assert least <= rate <= 2 * least * 1.05
+    assert least <= rate <= 9 / 8 * least * 1.05
     assert np.all(abs(np.diff(states) / np.diff(steps) / rate - 1) < 0.1)
 
 
@@ -56,7 +56,7 @@ def test_over_a_thousand_steps_the_ways_lie_far_apart(kept):
     ends = dict(zip(WAYS, drawn["states"][:, -1], strict=True))
     assert drawn["steps"][-1] > 1000
     assert ends["stages kept"] > 5 * ends["steps kept"]
-    assert ends["steps kept"] > 20 * max(ends["checkpoints"], ends["solved back"])
+    assert ends["steps kept"] > 10 * max(ends["checkpoints"], ends["solved back"])
 
 
 def test_E19_every_layer_is_held(drawn):
