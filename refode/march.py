@@ -1,10 +1,10 @@
 """March: an explicit Runge-Kutta solve that writes a tape, for gradients by backpropagation through its steps.
 
 It steps as SciPy's RK23, RK45 and DOP853 do, by the same tables, norm and control of the step size (Hairer, Nørsett and
-Wanner, section II.4), and as our Euler and RK4. What differs: where a step is not much longer than the way from one
-observation to the next it stops there instead of interpolating, and takes the longer step up again behind it. And every
-slope goes onto a tape, that of stage i of step k into slot S k + i; slot S (k + 1) holds the slope at the end of step
-k, with which the next one begins.
+Wanner, section II.4), and as our Euler and RK4. What differs: a step ends at the last observation within its reach
+and interpolates those before it, and what a stop cut short is taken up again behind it. And every slope goes onto a
+tape, that of stage i of step k into slot S k + i; slot S (k + 1) holds the slope at the end of step k, with which the
+next one begins.
 
 All arrays are made once and written in place: the gradient of a small net is a few hundred array operations, and what
 it costs is their overhead.
@@ -22,7 +22,6 @@ from refode.types import Array
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0  # SciPy's: of the ideal next step, and by how much it may change at most
 MARCHING = (RK23, RK45, Tsit5, DOP853, Euler, RK4)
-CROWD = 1.75  # times the way from one observation to the next: above that a step does not stop, but interpolates
 
 
 class Lost(Exception):
@@ -110,13 +109,12 @@ class March:
         natural = self._first_step(now, sign, abs(t[-1] - now), size)
         steps.nfev += 1
         while i <= last:
-            crowd = (
-                self.interpolates and i < last and abs(t[i] - now) < natural and CROWD * abs(t[i + 1] - t[i]) < natural
-            )
-            stop = t[last] if crowd else t[i]
-            distance = abs(stop - now)
+            j = i  # the step ends at the last observation within its reach; those before it are interpolated
+            while self.interpolates and j < last and abs(t[j + 1] - now) <= natural:
+                j += 1
+            distance = abs(t[j] - now)
             way = distance / 2 if 2 * natural > distance else natural  # half, where the natural step leaves a crumb
-            end = stop if natural >= distance else now + sign * way
+            end = t[j] if natural >= distance else now + sign * way
             h = abs(end - now)
             if h <= 10 * ulp(now):
                 raise Lost
@@ -132,8 +130,7 @@ class March:
                 ideal = h * SAFETY * error**self.exponent if error > 0 else GROW * h
                 natural = min(ideal, h if refused else max(natural, GROW * h))
             refused = False
-            if crowd:
-                i = self._observe(steps, k, now, end, i, z)
+            i = self._observe(steps, k, now, end, i, z)
             self._accept(steps, end - now)
             now, size, k = end, new_size, k + 1
             if end == t[i]:

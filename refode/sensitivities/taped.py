@@ -91,8 +91,7 @@ class Taped:
     def suits(method: type[OdeSolver], options: Collection[str], observations: int) -> bool:
         """Whether a march can take these options, and does not lose time by its stops.
 
-        It stops at observations where `solve` interpolates, at all of them with DOP853, whose interpolant takes slopes
-        that a march does not have.
+        With DOP853, whose interpolant takes slopes that a march does not have, it stops at every observation.
         """
         known = method in MARCHING and set(options) <= {"rtol", "atol", "max_nfev", "step"}
         return known and (method is not DOP853 or observations <= FEW)
