@@ -234,14 +234,13 @@ def _check_options(flow: ContinuousFlow) -> None:
 
 
 def _check_base(base: Any, n: int) -> None:
-    """Refuse a base that lacks a method, or that answers two points with other shapes than it should."""
+    """Refuse a base that lacks a method, or that answers two of its own points with other shapes than it should."""
     missing = [name for name in ("logpdf", "rvs", "score") if not callable(getattr(base, name, None))]
     if missing:
         raise TypeError(f"base must have logpdf, rvs and score; {type(base).__name__} lacks {', '.join(missing)}")
-    z = np.linspace(-0.5, 0.5, 2 * n).reshape(2, n)
+    z = real_array("base.rvs(2)", base.rvs(2, random_state=0), (2, n))  # where it has a density, on a half-line say
     real_array("base.logpdf of two points", base.logpdf(z), (2,))
     real_array("base.score of two points", base.score(z), (2, n))
-    real_array("base.rvs(2)", base.rvs(2, random_state=0), (2, n))
 
 
 def forward_system(flow: ContinuousFlow, x: Any) -> LikelihoodGradient:
@@ -266,7 +265,7 @@ def forward_system(flow: ContinuousFlow, x: Any) -> LikelihoodGradient:
         return np.concatenate([dz.ravel(), -s_rate.ravel(), -g_rate])
 
     options = {k: v for k, v in back.options.items() if k != "first_step"}
-    integrator = Integrator(rhs, back.method, back.rtol, back.atol, 1_000_000, "forward", options)
+    integrator = Integrator(rhs, back.method, back.rtol, back.atol, back.max_nfev, "forward", options)
     start = np.concatenate([z0.ravel(), flow.base.score(z0).ravel(), np.zeros_like(theta)])
     z, s, g = split(integrator.solve((flow.t0, flow.t1), start).y_end)
     return LikelihoodGradient(
@@ -307,7 +306,8 @@ def reverse_kl(flow: ContinuousFlow, target: Target, z0: Any, method: str = "bac
     solver, options = _solver(flow)
     solves = Differentiable(WithLogDensity(flow.field), method)
     there, pull_back = solves.solve(start, flow.theta, np.array([flow.t0, flow.t1]), solver, **options)
-    z1, delta = there.z[-1, :, :-1], there.z[-1, :, -1]
+    _, end = there.z
+    z1, delta = end[:, :-1], end[:, -1]
     value = np.mean(flow.base.logpdf(z0) + delta - target.logpdf(z1))  # log p(z_t1) = log p_base(z0) + Δ(t1)
     cotangent = np.zeros_like(there.z)
     cotangent[-1, :, :-1] = -target.score(z1) / len(z0)

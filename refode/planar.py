@@ -398,8 +398,7 @@ class ContinuousPlanar(_Planar):
 
     def split(self, theta: Array) -> tuple[Array, ...]:
         """Views u (K, n), w (K, n), b (K,), with gates also rate (K,), shift (K,): θ is the units one after another."""
-        block = theta.reshape(self.width, -1)
-        n = self.n
+        block, n = theta.reshape(self.width, self.m // self.width), self.n
         return block[:, :n], block[:, n : 2 * n], *block[:, 2 * n :].T
 
     def init(self, rng: np.random.Generator, gain: float = 1.0) -> Array:

@@ -411,6 +411,16 @@ def test_a_base_that_returns_the_wrong_thing_is_refused(changed, match):
         ContinuousFlow(Forbidden(), [1.0], base_with(**changed))
 
 
+def test_a_base_on_a_half_line_is_accepted():
+    """z = e^x with x normal: log p = −½ log² z − log z + constant, and outside of z > 0 there is none."""
+    base = base_with(
+        rvs=lambda size, random_state: np.exp(np.random.default_rng(random_state).normal(size=(size, 2))),
+        logpdf=lambda z: np.sum(-0.5 * np.log(z) ** 2 - np.log(z), axis=-1) - np.log(2 * np.pi),
+        score=lambda z: -(np.log(z) + 1) / z,
+    )
+    assert ContinuousFlow(Forbidden(), [1.0], base).base is base
+
+
 def test_a_base_of_another_dimension_is_refused():
     with pytest.raises(ValueError, match=r"base\.rvs|base\.logpdf|base\.score"):
         ContinuousFlow(Forbidden(), [1.0], StandardNormal(3))
