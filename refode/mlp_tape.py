@@ -62,9 +62,7 @@ class Evaluations:
 
     def __init__(self, block: Block, count: int, tape: "MLPTape") -> None:
         x, u, u_bar, slopes = ([array[:count] for array in a] for a in (block.x, block.u, tape.u_bar, tape.slopes))
-        widths = tape.net.sizes[1:-1]
-        beyond = [slope[..., width:] for slope, width in zip(slopes, widths, strict=True)]
-        self.slopes = list(zip(tape.sigma_slopes, u, x[1:], slopes, beyond, strict=False))
+        self.slopes = list(zip(tape.sigma_slopes, u, x[1:], slopes, tape.net.sizes[1:], strict=False))
         self.products = [
             (g.T, x, total.T) if total.flags.f_contiguous else (x.T, g, total)
             for x, g, total in zip(map(_rows, x), map(_rows, u_bar), tape.totals, strict=True)
@@ -171,20 +169,16 @@ class MLPTape:
         for layer, above, W, u_bar in slot.back:
             above.dot(W, u_bar)  # x̄_l = ū_{l+1} W_{l+1}ᵀ
             np.multiply(u_bar, self.slopes[layer][slot.i], u_bar)  # ū_l = x̄_l ∘ σ_l′(u_l)
-        self._second_order(slot)
         slot.first_bar.dot(self.back[0], out)
         if slot.i == 0:
             self._leave()
 
-    def _second_order(self, slot: Slot) -> None:
-        """What a divergence adds to ū_1."""
-
     def _enter(self, block: Block, count: int) -> None:
         """σ_l′ of the evaluations that will be pulled back."""
         self.open, self.entered = block, block.first(count, self)
-        for sigma_slope, u, x, slope, beyond in self.entered.slopes:
+        for sigma_slope, u, x, slope, width in self.entered.slopes:
             sigma_slope(u, x, slope)
-            beyond.fill(0.0)  # of 1 and t it may be anything
+            _clear(slope, width)
 
     def _leave(self) -> None:
         """[W̄_l; b̄_l; c̄_l] += Σ [x_{l−1}, 1, t]ᵀ ū_l over the block's evaluations."""
@@ -199,53 +193,67 @@ class MLPTape:
 
 
 class DensityTape(MLPTape):
-    """Evaluations of (f, −τ) for one hidden layer, on states (B, n + 1): the lines of `mlp_divergence.one_hidden`."""
+    """Evaluations of (f, −τ) for one hidden layer, on states (B, n + 1): the lines of `mlp_divergence.one_hidden`.
+
+    Of ū = σ′ ∘ a W_2ᵀ + c σ″ ∘ μ the second part is never made; only its two products are, which are thin,
+
+        z̄ += c (σ″ (μ ∘ W_1)ᵀ),        [W̄_1; b̄_1; c̄_1] += (c [z, 1, t])ᵀ σ″ ∘ μ
+    """
 
     def __init__(self, net: Layered, B: int, share: int = 1) -> None:
         super().__init__(net, B, share)
+        fan_in, width = self.weights[0].shape
         self.curvature = _in_place(net.sigmas[0].curvature)
-        self.mu = np.zeros((1, len(self.weights[-1])))
-        self.second = np.empty((B, self.mu.size))  # what the second order adds to ū_1
-        self.f, self.z_bar, self.c = np.empty((B, net.n)), np.empty((B, net.n)), np.empty((B, 1))
+        self.mu, self.mu_W1 = np.zeros(width), np.zeros((width, net.n))
+        self.derivative = np.empty((B, width))  # σ′ on the way there, σ″ on the way back
+        self.mu_bar, self.second = np.zeros(width), np.zeros((width, fan_in))  # of the latter's row k μ_k is left out
+        # z and Δ apart, and together: a product copies narrow columns in a third of the time.
+        self.apart, self.together = np.eye(net.n + 1, net.n), np.eye(net.n, net.n + 1)
+        self.f, self.a, self.z_bar, self.added = (np.empty((B, net.n)) for _ in range(4))
+        self.c, self.cx = np.empty((B, 1)), np.empty((B, fan_in))
 
     def bind(self, theta: Array) -> None:
         super().bind(theta)
         (self.W1, _, _), (self.W2, _, _) = self.net.layers(theta)
-        self.mu[0, : len(self.W2)] = np.einsum("ik,ki->k", self.W1, self.W2)
+        mu = np.einsum("ik,ki->k", self.W1, self.W2)
+        self.mu[: mu.size], self.mu_W1[: mu.size] = mu, (mu * self.W1).T
 
     def rewind(self) -> None:
         super().rewind()
-        self.mu_bar = np.zeros(self.mu.size)
+        self.mu_bar.fill(0.0)
+        self.second.fill(0.0)
 
     def linearize(self, s: int, z: Array, t: float, out: Array) -> None:
         super().linearize(s, z[:, :-1], t, self.f)
+        self.f.dot(self.together, out)
         hidden = self.slots[s].forward[0]
-        slope = self.second  # not needed before the sweep
-        self.sigma_slopes[0](hidden.u, hidden.y, slope)
-        slope[:, len(self.W2) :] = 0.0
-        out[:, :-1] = self.f
-        np.negative(slope.dot(self.mu[0]), out[:, -1])  # −τ = −σ′(u)·μ
+        self.sigma_slopes[0](hidden.u, hidden.y, self.derivative)
+        _clear(self.derivative, self.net.sizes[1])
+        np.negative(self.derivative.dot(self.mu), out[:, -1])  # −τ = −σ′(u)·μ
 
     def pullback(self, s: int, a: Array, out: Array) -> None:
+        super().pullback(s, a.dot(self.apart, self.a), self.z_bar)
         np.negative(a[:, -1:], self.c)
-        super().pullback(s, a[:, :-1], self.z_bar)
-        out[:, :-1], out[:, -1] = self.z_bar, 0.0  # f and τ don't depend on Δ
+        self._second_order(self.slots[s])
+        self.z_bar.dot(self.together, out)  # f and τ don't depend on Δ
 
     def _second_order(self, slot: Slot) -> None:
-        hidden, slope, width = slot.forward[0], self.slopes[0][slot.i], len(self.W2)
+        hidden, slope, curvature = slot.forward[0], self.slopes[0][slot.i], self.derivative
         self.mu_bar += self.c[:, 0].dot(slope)  # μ̄ = Σ c σ′
-        self.curvature(hidden.u, hidden.y, slope, self.second)
-        self.second[:, width:] = 0.0
-        slope_bar = self.c.dot(self.mu, slope)  # in the place of σ′, which is done with
-        self.second *= slope_bar
-        slot.first_bar += self.second  # ū = σ′ ∘ a W_2ᵀ + σ″ ∘ c μ
+        self.curvature(hidden.u, hidden.y, slope, curvature)
+        _clear(curvature, self.net.sizes[1])
+        curvature.dot(self.mu_W1, self.added)
+        self.added *= self.c
+        self.z_bar += self.added
+        self.second += curvature.T.dot(np.multiply(self.c, hidden.x, self.cx))
 
     def theta_bar(self) -> Array:
-        theta_bar = super().theta_bar()
+        theta_bar, h = super().theta_bar(), self.net.sizes[1]
+        first_bar, _ = self.net.blocks(theta_bar)
+        first_bar += (self.second[:h] * self.mu[:h, None]).T
         (W1_bar, _, _), (W2_bar, _, _) = self.net.layers(theta_bar)
-        mu_bar = self.mu_bar[: len(self.W2)]
-        W1_bar += mu_bar * self.W2.T
-        W2_bar += (mu_bar * self.W1).T
+        W1_bar += self.mu_bar[:h] * self.W2.T
+        W2_bar += (self.mu_bar[:h] * self.W1).T
         return theta_bar
 
 
@@ -297,6 +305,12 @@ def _in_place(function: Callable[..., Array]) -> InPlace:
         out[...] = function(*inputs)
 
     return evaluate
+
+
+def _clear(derivative: Array, width: int) -> None:
+    """Zero beyond the units: of the columns 1 and t a derivative may be anything."""
+    for column in range(width, derivative.shape[-1]):
+        derivative[..., column].fill(0.0)
 
 
 def _rows(x: Array) -> Array:
