@@ -16,8 +16,9 @@ import numpy as np
 
 from refode import activations, mlp_divergence
 from refode.arguments import count, tolerance
+from refode.density_tape import DensityTape
 from refode.divergence import DivergencePullback, directions
-from refode.mlp_tape import DensityTape, MLPTape, for_batch
+from refode.mlp_tape import MLPTape, for_batch
 from refode.tape import Tape
 from refode.types import Array, Pullback, Scalar
 

@@ -1,11 +1,12 @@
-"""The tape of an MLP, and that of its density: the lines of `MLP.linearize`, in arrays that are written again.
+"""The tape of an MLP: the lines of `MLP.linearize`, in arrays that are written again.
 
-Two things make it fast. A layer's input carries the columns 1 and t, so that the layer is one product with the block
+Three things make it fast. A layer's input carries the columns 1 and t, so that the layer is one product with the block
 of θ as it lies there, and the block's gradient is another,
 
     u_l = [x_{l−1}, 1, t] [W_l; b_l; c_l],        [W̄_l; b̄_l; c̄_l] = Σ [x_{l−1}, 1, t]ᵀ ū_l,
 
-and the inputs of several evaluations lie behind one another, so that slopes and gradients are taken of all at once.
+and the inputs of several evaluations lie behind one another, so that slopes and gradients are taken of all at once. Of
+a large batch it is parts that are taped, each small enough for the fast products of OpenBLAS.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -117,8 +118,8 @@ class MLPTape:
         hidden = [width + tail for width in net.sizes[1:-1]]
         self.weights = [np.zeros(s) for s in zip([net.n + tail, *hidden], [*hidden, net.n], strict=True)]
         self.back = [np.zeros(s) for s in zip([*hidden, net.n], [net.n, *hidden], strict=True)]
-        self.values = [_in_place(sigma.value) for sigma in net.sigmas]
-        self.sigma_slopes = [_in_place(sigma.slope) for sigma in net.sigmas]
+        self.values = [in_place(sigma.value) for sigma in net.sigmas]
+        self.sigma_slopes = [in_place(sigma.slope) for sigma in net.sigmas]
         self.per_block = max(1, min(ENTRIES // (B * max(net.sizes)), PRODUCT // (B * multiplications(net))))
         self.slots: list[Slot] = []
         self.open: Block | None = None  # of which we have σ_l′ and write ū_l
@@ -178,7 +179,7 @@ class MLPTape:
         self.open, self.entered = block, block.first(count, self)
         for sigma_slope, u, x, slope, width in self.entered.slopes:
             sigma_slope(u, x, slope)
-            _clear(slope, width)
+            clear(slope, width)
 
     def _leave(self) -> None:
         """[W̄_l; b̄_l; c̄_l] += Σ [x_{l−1}, 1, t]ᵀ ū_l over the block's evaluations."""
@@ -189,71 +190,6 @@ class MLPTape:
         theta_bar = np.empty(self.net.m)
         for block, total in zip(self.net.blocks(theta_bar), self.totals, strict=True):
             block[...] = total[:, : block.shape[1]]
-        return theta_bar
-
-
-class DensityTape(MLPTape):
-    """Evaluations of (f, −τ) for one hidden layer, on states (B, n + 1): the lines of `mlp_divergence.one_hidden`.
-
-    Of ū = σ′ ∘ a W_2ᵀ + c σ″ ∘ μ the second part is never made; only its two products are, which are thin,
-
-        z̄ += c (σ″ (μ ∘ W_1)ᵀ),        [W̄_1; b̄_1; c̄_1] += (c [z, 1, t])ᵀ σ″ ∘ μ
-    """
-
-    def __init__(self, net: Layered, B: int, share: int = 1) -> None:
-        super().__init__(net, B, share)
-        fan_in, width = self.weights[0].shape
-        self.curvature = _in_place(net.sigmas[0].curvature)
-        self.mu, self.mu_W1 = np.zeros(width), np.zeros((width, net.n))
-        self.derivative = np.empty((B, width))  # σ′ on the way there, σ″ on the way back
-        self.mu_bar, self.second = np.zeros(width), np.zeros((width, fan_in))  # of the latter's row k μ_k is left out
-        # z and Δ apart, and together: a product copies narrow columns in a third of the time.
-        self.apart, self.together = np.eye(net.n + 1, net.n), np.eye(net.n, net.n + 1)
-        self.f, self.a, self.z_bar, self.added = (np.empty((B, net.n)) for _ in range(4))
-        self.c, self.cx = np.empty((B, 1)), np.empty((B, fan_in))
-
-    def bind(self, theta: Array) -> None:
-        super().bind(theta)
-        (self.W1, _, _), (self.W2, _, _) = self.net.layers(theta)
-        mu = np.einsum("ik,ki->k", self.W1, self.W2)
-        self.mu[: mu.size], self.mu_W1[: mu.size] = mu, (mu * self.W1).T
-
-    def rewind(self) -> None:
-        super().rewind()
-        self.mu_bar.fill(0.0)
-        self.second.fill(0.0)
-
-    def linearize(self, s: int, z: Array, t: float, out: Array) -> None:
-        super().linearize(s, z[:, :-1], t, self.f)
-        self.f.dot(self.together, out)
-        hidden = self.slots[s].forward[0]
-        self.sigma_slopes[0](hidden.u, hidden.y, self.derivative)
-        _clear(self.derivative, self.net.sizes[1])
-        np.negative(self.derivative.dot(self.mu), out[:, -1])  # −τ = −σ′(u)·μ
-
-    def pullback(self, s: int, a: Array, out: Array) -> None:
-        super().pullback(s, a.dot(self.apart, self.a), self.z_bar)
-        np.negative(a[:, -1:], self.c)
-        self._second_order(self.slots[s])
-        self.z_bar.dot(self.together, out)  # f and τ don't depend on Δ
-
-    def _second_order(self, slot: Slot) -> None:
-        hidden, slope, curvature = slot.forward[0], self.slopes[0][slot.i], self.derivative
-        self.mu_bar += self.c[:, 0].dot(slope)  # μ̄ = Σ c σ′
-        self.curvature(hidden.u, hidden.y, slope, curvature)
-        _clear(curvature, self.net.sizes[1])
-        curvature.dot(self.mu_W1, self.added)
-        self.added *= self.c
-        self.z_bar += self.added
-        self.second += curvature.T.dot(np.multiply(self.c, hidden.x, self.cx))
-
-    def theta_bar(self) -> Array:
-        theta_bar, h = super().theta_bar(), self.net.sizes[1]
-        first_bar, _ = self.net.blocks(theta_bar)
-        first_bar += (self.second[:h] * self.mu[:h, None]).T
-        (W1_bar, _, _), (W2_bar, _, _) = self.net.layers(theta_bar)
-        W1_bar += self.mu_bar[:h] * self.W2.T
-        W2_bar += (self.mu_bar[:h] * self.W1).T
         return theta_bar
 
 
@@ -295,7 +231,7 @@ def multiplications(net: Layered) -> int:
     return max((fan_in + 1 + net.time) * fan_out for fan_in, fan_out in pairwise(net.sizes))
 
 
-def _in_place(function: Callable[..., Array]) -> InPlace:
+def in_place(function: Callable[..., Array]) -> InPlace:
     """function(*inputs, out) where it can write there itself, otherwise out ← function(*inputs)."""
     if isinstance(function, np.ufunc) or "out" in signature(function).parameters:
         return function
@@ -307,7 +243,7 @@ def _in_place(function: Callable[..., Array]) -> InPlace:
     return evaluate
 
 
-def _clear(derivative: Array, width: int) -> None:
+def clear(derivative: Array, width: int) -> None:
     """Zero beyond the units: of the columns 1 and t a derivative may be anything."""
     for column in range(width, derivative.shape[-1]):
         derivative[..., column].fill(0.0)

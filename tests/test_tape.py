@@ -8,6 +8,7 @@ from oracles import BATCHES, TOL, OnlyVJP, networks, seeds
 
 from refode import MLP, Linear, WithLogDensity, mlp_tape
 from refode.activations import ACTIVATIONS, Activation
+from refode.density_tape import DensityTape
 from refode.fields import linearize
 from refode.tape import LARGEST, PullbackTape, TapeFull, tape
 
@@ -67,7 +68,7 @@ def test_the_tape_of_a_density(activation, time, batch, seed, count):
     field = WithLogDensity(net)
     shape = (*batch, n + 1)
     found = tape(field, shape)
-    assert isinstance(found, mlp_tape.DensityTape)
+    assert isinstance(found, DensityTape)
     check(field, found, net.init(rng), shape, seed, count)
 
 

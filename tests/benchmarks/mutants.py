@@ -57,6 +57,7 @@ MODULES = {
     "march": ["taped"],
     "tape": ["tape", "taped"],
     "mlp_tape": ["tape", "taped"],
+    "density_tape": ["tape", "taped"],
     "differentiable": ["taped", "losses"],
     "divergence": ["divergence"],
     "mlp_divergence": ["divergence"],
