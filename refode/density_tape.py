@@ -1,4 +1,4 @@
-"""The tape of an MLP's density, one hidden layer: the lines of `mlp_divergence.one_hidden` beside those of the MLP's own.
+"""The tape of an MLP's density, one hidden layer: the lines of `mlp_divergence.one_hidden` beside the MLP's own.
 
 Of ū = σ′ ∘ a W_2ᵀ + c σ″ ∘ μ, the cotangent of the hidden layer, the second part is never made. Only its two products
 are wanted, and they are thin:
