@@ -15,8 +15,8 @@ from refode.types import Array
 class DensityTape(MLPTape):
     """Evaluations of (f, −τ) on states (z, Δ), (B, n + 1)."""
 
-    def __init__(self, net: Layered, B: int, share: int = 1) -> None:
-        super().__init__(net, B, share)
+    def __init__(self, net: Layered, B: int) -> None:
+        super().__init__(net, B)
         fan_in, width = self.weights[0].shape
         self.curvature = in_place(net.sigmas[0].curvature)
         self.mu, self.mu_W1 = np.zeros(width), np.zeros((width, net.n))
@@ -41,8 +41,8 @@ class DensityTape(MLPTape):
     def linearize(self, s: int, z: Array, t: float, out: Array) -> None:
         super().linearize(s, z[:, :-1], t, self.f)
         self.f.dot(self.together, out)
-        hidden = self.slots[s].forward[0]
-        self.sigma_slopes[0](hidden.u, hidden.y, self.derivative)
+        slot = self.slots[s]
+        self.sigma_slopes[0](slot.u[0], slot.x[1], self.derivative)
         clear(self.derivative, self.net.sizes[1])
         np.negative(self.derivative.dot(self.mu), out[:, -1])  # −τ = −σ′(u)·μ
 
@@ -53,14 +53,14 @@ class DensityTape(MLPTape):
         self.z_bar.dot(self.together, out)  # f and τ don't depend on Δ
 
     def _second_order(self, slot: Slot) -> None:
-        hidden, slope, curvature = slot.forward[0], self.slopes[0][slot.i], self.derivative
+        slope, curvature = slot.slopes[0], self.derivative
         self.mu_bar += self.c[:, 0].dot(slope)  # μ̄ = Σ c σ′
-        self.curvature(hidden.u, hidden.y, slope, curvature)
+        self.curvature(slot.u[0], slot.x[1], slope, curvature)
         clear(curvature, self.net.sizes[1])
         curvature.dot(self.mu_W1, self.added)
         self.added *= self.c
         self.z_bar += self.added
-        self.second += curvature.T.dot(np.multiply(self.c, hidden.x, self.cx))
+        self.second += curvature.T.dot(np.multiply(self.c, slot.x[0], self.cx))
 
     def theta_bar(self) -> Array:
         theta_bar, h = super().theta_bar(), self.net.sizes[1]

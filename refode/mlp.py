@@ -18,7 +18,7 @@ from refode import activations, mlp_divergence
 from refode.arguments import count, tolerance
 from refode.density_tape import DensityTape
 from refode.divergence import DivergencePullback, directions
-from refode.mlp_tape import MLPTape, for_batch
+from refode.mlp_tape import MLPTape
 from refode.tape import Tape
 from refode.types import Array, Pullback, Scalar
 
@@ -143,12 +143,12 @@ class MLP:
 
     def tape(self, shape: tuple[int, ...]) -> Tape | None:
         """Room for a solve's evaluations on states of that shape, (..., n); a subclass may mean another f: None."""
-        return for_batch(MLPTape, self, math.prod(shape[:-1])) if type(self) is MLP else None
+        return MLPTape(self, math.prod(shape[:-1])) if type(self) is MLP else None
 
     def density_tape(self, shape: tuple[int, ...]) -> Tape | None:
         """Likewise for (f, −τ) on states (z, Δ) of that shape, (..., n + 1); None but for one hidden layer."""
         one_hidden = type(self) is MLP and len(self.sizes) == 3
-        return for_batch(DensityTape, self, math.prod(shape[:-1])) if one_hidden else None
+        return DensityTape(self, math.prod(shape[:-1])) if one_hidden else None
 
     def linearize_divergence(
         self, z: Array, t: Scalar, theta: Array, probes: Array | None = None

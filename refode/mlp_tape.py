@@ -5,19 +5,18 @@ of θ as it lies there, and the block's gradient is another,
 
     u_l = [x_{l−1}, 1, t] [W_l; b_l; c_l],        [W̄_l; b̄_l; c̄_l] = Σ [x_{l−1}, 1, t]ᵀ ū_l,
 
-and the inputs of several evaluations lie behind one another, so that slopes and gradients are taken of all at once. Of
-a large batch it is parts that are taped, each small enough for the fast products of OpenBLAS.
+and the inputs of several evaluations lie behind one another, so that slopes and gradients are taken of all at once. And
+products of many rows are done in parts, each small enough for the fast way of OpenBLAS.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from inspect import signature
-from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from refode.activations import Activation
-from refode.tape import Tape, TapeFull
+from refode.tape import TapeFull
 from refode.types import Array
 
 ENTRIES = 2**15  # numbers in a block's widest array: it stays in a core's cache, with its slopes and its cotangents
@@ -65,62 +64,47 @@ class Evaluations:
         x, u, u_bar, slopes = ([array[:count] for array in a] for a in (block.x, block.u, tape.u_bar, tape.slopes))
         self.slopes = list(zip(tape.sigma_slopes, u, x[1:], slopes, tape.net.sizes[1:], strict=False))
         self.products = [
-            (g.T, x, total.T) if total.flags.f_contiguous else (x.T, g, total)
+            (g[rows].T, x[rows], total.T) if total.flags.f_contiguous else (x[rows].T, g[rows], total)
             for x, g, total in zip(map(_rows, x), map(_rows, u_bar), tape.totals, strict=True)
+            for rows in _parts(len(x), total.size)
         ]
 
 
-class Forward(NamedTuple):
-    """A hidden layer on the way there."""
-
-    x: Array  # [x_{l−1}, 1, t]
-    weights: Array  # [W_l; b_l; c_l]
-    u: Array
-    value: InPlace  # x ← σ_l(u)
-    y: Array  # [x_l, 1, t]
-    one: Array  # its columns
-    clock: Array
-
-
-class Back(NamedTuple):
-    """And on the way back."""
-
-    layer: int
-    above: Array  # ū_{l+1}
-    W: Array  # W_{l+1}ᵀ
-    u_bar: Array  # ū_l
-
-
 class Slot:
-    """The part of a block that is one evaluation's: views, made once."""
+    """The part of a block that is one evaluation's: views and bound operations, made once."""
 
     def __init__(self, tape: "MLPTape", block: Block, i: int) -> None:
         net, self.block, self.i = tape.net, block, i
-        x, u, u_bar = ([array[i] for array in arrays] for arrays in (block.x, block.u, tape.u_bar))
-        self.z, self.last, self.a, self.first_bar = x[0][:, : net.n], x[-1], u_bar[-1], u_bar[0]
-        ones = [array[:, width] for array, width in zip(x, net.sizes, strict=False)]
-        clocks = [array[:, -1] if net.time else np.empty(0) for array in x]
+        arrays = (block.x, block.u, tape.u_bar, tape.slopes)
+        self.x, self.u, u_bar, self.slopes = ([array[i] for array in kind] for kind in arrays)
+        self.z, self.a, self.first_bar = self.x[0][:, : net.n], u_bar[-1], u_bar[0]
+        ones = [x[:, width] for x, width in zip(self.x, net.sizes, strict=False)]
+        clocks = [x[:, -1] if net.time else np.empty(0) for x in self.x]
         self.clock = clocks[0]
-        hidden = zip(x, tape.weights, u, tape.values, x[1:], ones[1:], clocks[1:], strict=False)
-        self.forward = [Forward(*arrays) for arrays in hidden]
-        self.back = [Back(k, u_bar[k + 1], tape.back[k + 1], u_bar[k]) for k in reversed(range(len(u)))]
+        there = [
+            [*_products(self.x[k], tape.weights[k], u), (value, u, self.x[k + 1])]
+            for k, (u, value) in enumerate(zip(self.u, tape.values, strict=False))
+        ]
+        self.forward = list(zip(there, ones[1:], clocks[1:], strict=True))
+        back = [_products(u_bar[k + 1], tape.back[k + 1], u_bar[k]) for k in range(len(self.u))]
+        self.back = list(zip(back, u_bar, self.slopes, strict=False))[::-1]
 
 
 class MLPTape:
     """Evaluations of an MLP for states (B, n); `refode.tape` says the rest.
 
     u_l and ū_l have columns for 1 and t as well, so that all arrays are contiguous; the weights that lead there are 0.
-    Raises TapeFull above a gigabyte, or its share of that.
+    Raises TapeFull above a gigabyte.
     """
 
-    def __init__(self, net: Layered, B: int, share: int = 1) -> None:
-        self.net, self.B, self.most, tail = net, B, MOST // share, 1 + net.time
+    def __init__(self, net: Layered, B: int) -> None:
+        self.net, self.B, tail = net, B, 1 + net.time
         hidden = [width + tail for width in net.sizes[1:-1]]
         self.weights = [np.zeros(s) for s in zip([net.n + tail, *hidden], [*hidden, net.n], strict=True)]
         self.back = [np.zeros(s) for s in zip([*hidden, net.n], [net.n, *hidden], strict=True)]
         self.values = [in_place(sigma.value) for sigma in net.sigmas]
         self.sigma_slopes = [in_place(sigma.slope) for sigma in net.sigmas]
-        self.per_block = max(1, min(ENTRIES // (B * max(net.sizes)), PRODUCT // (B * multiplications(net))))
+        self.per_block = max(1, ENTRIES // (B * max(net.sizes)))
         self.slots: list[Slot] = []
         self.open: Block | None = None  # of which we have σ_l′ and write ū_l
         self.u_bar = [np.empty((self.per_block, B, weights.shape[1])) for weights in self.weights]
@@ -139,21 +123,19 @@ class MLPTape:
         slot = self._slot(s)
         slot.z[...] = z
         slot.clock.fill(t)
-        for x, weights, u, value, y, one, clock in slot.forward:
-            x.dot(weights, u)  # u_l = [x_{l−1}, 1, t] [W_l; b_l; c_l]
-            value(u, y)  # x_l = σ_l(u_l)
+        for operations, one, clock in slot.forward:
+            for operation, operand, result in operations:
+                operation(operand, result)  # u_l = [x_{l−1}, 1, t] [W_l; b_l; c_l], and x_l = σ_l(u_l)
             one.fill(1.0)
             clock.fill(t)
-        slot.last.dot(self.weights[-1], out)  # f = u_L
+        slot.x[-1].dot(self.weights[-1], out)  # f = u_L
 
     def _slot(self, s: int) -> Slot:
         while s >= len(self.slots):
             block = Block(self)
             size = sum(array.nbytes for array in (*block.x, *block.u))
-            if size * (1 + len(self.slots) // self.per_block) > self.most:
-                raise TapeFull(
-                    f"the tape of {self.B} samples and {len(self.slots)} evaluations exceeds {self.most} bytes"
-                )
+            if size * (1 + len(self.slots) // self.per_block) > MOST:
+                raise TapeFull(f"the tape of {self.B} samples and {len(self.slots)} evaluations exceeds {MOST} bytes")
             self.slots += [Slot(self, block, i) for i in range(self.per_block)]
         return self.slots[s]
 
@@ -167,9 +149,10 @@ class MLPTape:
         if slot.block is not self.open:
             self._enter(slot.block, slot.i + 1)
         slot.a[...] = a
-        for layer, above, W, u_bar in slot.back:
-            above.dot(W, u_bar)  # x̄_l = ū_{l+1} W_{l+1}ᵀ
-            np.multiply(u_bar, self.slopes[layer][slot.i], u_bar)  # ū_l = x̄_l ∘ σ_l′(u_l)
+        for products, u_bar, slope in slot.back:
+            for product, W, result in products:
+                product(W, result)  # x̄_l = ū_{l+1} W_{l+1}ᵀ
+            np.multiply(u_bar, slope, u_bar)  # ū_l = x̄_l ∘ σ_l′(u_l)
         slot.first_bar.dot(self.back[0], out)
         if slot.i == 0:
             self._leave()
@@ -193,42 +176,16 @@ class MLPTape:
         return theta_bar
 
 
-class InParts:
-    """The tape of a large batch: those of its parts."""
-
-    def __init__(self, kind: type[MLPTape], net: Layered, B: int, count: int) -> None:
-        bounds = [B * part // count for part in range(count + 1)]
-        self.parts = [(slice(*ends), kind(net, ends[1] - ends[0], count)) for ends in pairwise(bounds)]
-
-    def bind(self, theta: Array) -> None:
-        for _, tape in self.parts:
-            tape.bind(theta)
-
-    def linearize(self, s: int, z: Array, t: float, out: Array) -> None:
-        for rows, tape in self.parts:
-            tape.linearize(s, z[rows], t, out[rows])
-
-    def rewind(self) -> None:
-        for _, tape in self.parts:
-            tape.rewind()
-
-    def pullback(self, s: int, a: Array, out: Array) -> None:
-        for rows, tape in self.parts:
-            tape.pullback(s, a[rows], out[rows])
-
-    def theta_bar(self) -> Array:
-        return sum([tape.theta_bar() for _, tape in self.parts[1:]], self.parts[0][1].theta_bar())
+def _products(x: Array, W: Array, out: Array) -> list[tuple[Callable[[Array, Array], object], Array, Array]]:
+    """What makes out ← x W: (dot of some rows of x, W, these rows of out)."""
+    return [(x[rows].dot, W, out[rows]) for rows in _parts(len(x), W.size)]
 
 
-def for_batch(kind: type[MLPTape], net: Layered, B: int) -> Tape:
-    """A tape for B samples, in parts where the products are faster so."""
-    count = -(-B * multiplications(net) // PRODUCT)
-    return kind(net, B) if count <= 1 or B // count < FEWEST else InParts(kind, net, B, count)
-
-
-def multiplications(net: Layered) -> int:
-    """A sample's in the largest layer."""
-    return max((fan_in + 1 + net.time) * fan_out for fan_in, fan_out in pairwise(net.sizes))
+def _parts(rows: int, multiplications: int) -> list[slice]:
+    """The rows of a product, in parts that are fast, unless they would be very short; so many multiplications a row."""
+    count = -(-rows * multiplications // PRODUCT)
+    count = 1 if rows // count < FEWEST else count
+    return [slice(rows * part // count, rows * (part + 1) // count) for part in range(count)]
 
 
 def in_place(function: Callable[..., Array]) -> InPlace:

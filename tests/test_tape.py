@@ -88,21 +88,25 @@ def test_blocks_of_any_size_give_the_same(net, entries, monkeypatch):
 
 
 @pytest.mark.parametrize("field", [MLP([2, 5, 2]), MLP([2, 5, 4, 2], "sine", True), WithLogDensity(MLP([2, 5, 2]))])
-@pytest.mark.parametrize(("rows", "parts"), [(1, 11), (4, 3), (6, 2)])
-def test_a_large_batch_in_parts_gives_the_same(field, rows, parts, monkeypatch):
-    net = getattr(field, "field", field)
+@pytest.mark.parametrize("product", [1, 60, 200, 500])
+def test_products_in_parts_give_the_same(field, product, monkeypatch):
     monkeypatch.setattr(mlp_tape, "FEWEST", 1)
-    monkeypatch.setattr(mlp_tape, "PRODUCT", rows * mlp_tape.multiplications(net))
-    found = tape(field, (11, field.n))
-    assert isinstance(found, mlp_tape.InParts)
-    assert len(found.parts) == parts
-    check(field, found, np.random.default_rng(0).normal(size=field.m), (11, field.n), 1, 5)
+    monkeypatch.setattr(mlp_tape, "PRODUCT", product)
+    theta = np.random.default_rng(0).normal(size=field.m)
+    check(field, tape(field, (11, field.n)), theta, (11, field.n), 1, 5)
 
 
-def test_a_small_batch_is_not_parted(monkeypatch):
-    net = MLP([2, 5, 2])
-    monkeypatch.setattr(mlp_tape, "PRODUCT", 100)
-    assert isinstance(tape(net, (2 * mlp_tape.FEWEST, 2)), mlp_tape.MLPTape)
+def test_parts_hold_every_row_once_and_are_small_enough_but_not_too_short(monkeypatch):
+    monkeypatch.setattr(mlp_tape, "FEWEST", 10)
+    monkeypatch.setattr(mlp_tape, "PRODUCT", 300)
+    for rows in range(1, 100):
+        for multiplications in range(1, 40):
+            parts = mlp_tape._parts(rows, multiplications)
+            lengths = [part.stop - part.start for part in parts]
+            assert [i for part in parts for i in range(rows)[part]] == list(range(rows))
+            assert len(parts) == 1 or min(lengths) >= 10
+            assert len(parts) == 1 or max(lengths) * multiplications < 300 + multiplications
+            assert len(parts) > 1 or rows * multiplications <= 300 or rows // -(-rows * multiplications // 300) < 10
 
 
 def test_values_are_those_of_the_field_to_rounding():
