@@ -1,5 +1,7 @@
 """Tapes against the closures that they stand for, slot by slot."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -160,6 +162,25 @@ def test_a_tape_does_not_take_all_the_memory(monkeypatch):
     large.bind(np.zeros(net.m))
     with pytest.raises(TapeFull):
         large.linearize(0, np.ones((LARGEST, 2)), 0.0, np.empty((LARGEST, 2)))
+
+
+@pytest.mark.parametrize("net", [MLP([2, 5, 2]), MLP([2, 16, 16, 2], "softplus"), WithLogDensity(MLP([2, 8, 2]))])
+def test_a_tape_takes_about_as_much_as_it_may(net, monkeypatch):
+    """It may count twice what two names share, so at least half; and more only by its views."""
+    most, z, out, count = 10**7, np.ones((300, net.n)), np.empty((300, net.n)), 0
+    monkeypatch.setattr(mlp_tape, "MOST", most)
+    found = tape(net, z.shape)
+    found.bind(np.zeros(net.m))
+    tracemalloc.start()
+    try:
+        while count * out.nbytes < most:
+            found.linearize(count, z, 0.0, out)
+            count += 1
+    except TapeFull:
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert most / 2 <= taken <= 1.15 * most
 
 
 def test_a_density_that_somebody_changed_keeps_its_own_f():
