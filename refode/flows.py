@@ -230,7 +230,7 @@ def _check_options(flow: ContinuousFlow) -> None:
         raise ValueError(f"options must be those of a solver, got {', '.join(given)}, which the flow gives to solve")
     start = solve(flow.field, np.zeros(flow.n), flow.theta, [flow.t0], **flow.options)
     tolerances = {"rtol": start.rtol, "atol": start.atol}
-    start.method(lambda t, y: 0.0 * y, flow.t0, np.zeros(1), flow.t1, **tolerances, **start.options)  # step, max_step
+    start.method(lambda t, y: y, flow.t0, np.zeros(flow.n), flow.t1, **tolerances, **start.options)  # step, max_step
 
 
 def _check_base(base: Any, n: int) -> None:
