@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import seeds
+from scipy.linalg import sqrtm
 from test_flows import Forbidden
 
 from refode import MLP, KineticEnergy, solve
@@ -108,6 +109,10 @@ def test_the_rate_falls_along_a_cosine():
         ({"rate": (np.nan, 1e-4)}, ValueError, "rate must be finite"),
         ({"noise": -0.1}, ValueError, "noise must be at least 0"),
         ({"noise": np.inf}, ValueError, "noise must be finite"),
+        ({"along": -0.1}, ValueError, "along must be at least 0"),
+        ({"along": np.nan}, ValueError, "along must be finite"),
+        ({"neighbours": 0}, ValueError, "neighbours must be at least 1"),
+        ({"neighbours": 8.0}, TypeError, "neighbours must be a whole number"),
         ({"clip": 0.0}, ValueError, "clip must be positive"),
         ({"clip": np.nan}, ValueError, "clip must be positive"),
     ],
@@ -142,14 +147,22 @@ def test_the_start_has_the_sizes_that_are_said(time):
 # ---- an iteration, by hand ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("clip", [np.inf, 1e-2])
-def test_three_iterations_by_hand(clip):
+def covariance(i, along, neighbours):
+    """That of the noise on DATA[i]: 0.04 I, and along² times what the neighbourhood has beyond its least variance."""
+    near = DATA[np.argsort(np.linalg.norm(DATA - DATA[i], axis=1))[: neighbours + 1]]
+    C = np.cov(near.T, bias=True)
+    return 0.04 * np.eye(2) + along**2 * (C - np.linalg.eigvalsh(C).min() * np.eye(2))
+
+
+@pytest.mark.parametrize(("clip", "along", "neighbours"), [(np.inf, 0, 5), (1e-2, 0, 5), (1, 0.7, 5), (1, 0.7, 100)])
+def test_three_iterations_by_hand(clip, along, neighbours):
     """Draws with replacement, noise, a random RK4 grid, the mean gradient cut to its length, Adam along the cosine."""
-    recipe, log = replace(SHORT, iterations=3, clip=clip, noise=0.2, seed=4), Log()
+    recipe, log = replace(SHORT, iterations=3, clip=clip, noise=0.2, along=along, neighbours=neighbours, seed=4), Log()
     flow, rng, lengths = small(), np.random.Generator(np.random.PCG64(4)), []
     theta, adam, values, grids = flow.theta, Adam.start(flow.field.m), [], []
     for k in range(3):
-        x = DATA[rng.integers(40, size=16)] + 0.2 * rng.normal(size=(16, 2))
+        drawn, g = rng.integers(40, size=16), rng.normal(size=(16, 2))
+        x = DATA[drawn] + [sqrtm(covariance(i, along, neighbours)) @ each for i, each in zip(drawn, g, strict=True)]
         grids.append(rng.integers(2, 5))
         on_grid = replace(flow, theta=theta, options={"method": "RK4", "step": 1 / grids[-1]})
         found = on_grid.likelihood_gradient(x, method="discrete")
@@ -176,9 +189,10 @@ def test_without_a_grid_the_fit_solves_as_the_flow_does():
     assert np.allclose(log.last.adam.m, -0.1 * found.theta / 16, rtol=1e-6, atol=1e-8)
 
 
-def test_few_points_make_a_small_batch():
+@pytest.mark.parametrize("along", [0.0, 0.5])
+def test_few_points_make_a_small_batch(along):
     log = Log()
-    fit(small(), DATA[:2], replace(SHORT, iterations=2), callback=log, show=False)
+    fit(small(), DATA[:2], replace(SHORT, iterations=2, along=along), callback=log, show=False)
     assert len(log.last.history) == 2
 
 
