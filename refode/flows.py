@@ -154,7 +154,8 @@ class ContinuousFlow:
         return Likelihood(self, probes, method, running_cost)(self, x)
 
     def _log_likelihood(self, back: Trajectory) -> Array:
-        z0, delta = back.z[-1, ..., : self.n], back.z[-1, ..., self.n]
+        _, end = back.z
+        z0, delta = end[..., : self.n], end[..., self.n]
         return np.asarray(self.base.logpdf(z0) - delta)  # log p(x) = log p_base(z_t0) − Δ(t0)
 
     def save(self, path: str | Path) -> None:
@@ -208,18 +209,20 @@ class Likelihood:
         start = _start(real_array("x", x, ("...", n)), self.field)
         solver, options = _solver(flow)
         back, pull_back = self.solves.solve(start, flow.theta, self.times, solver, **options)
+        _, end = back.z
         cotangent = np.zeros_like(back.z)
-        cotangent[-1, ..., :n] = flow.base.score(back.z[-1, ..., :n])  # a_z(t0) = ∇ log p_base
-        cotangent[-1, ..., n] = -1.0  # a_Δ = −1, all along
-        cotangent[-1, ..., n + 1 :] = sign  # C(t0) = −∫ c dt from t0 to t1: the cost is −sign C
+        _, end_bar = cotangent  # its views
+        end_bar[..., :n] = flow.base.score(end[..., :n])  # a_z(t0) = ∇ log p_base
+        end_bar[..., n] = -1.0  # a_Δ = −1, all along
+        end_bar[..., n + 1 :] = sign  # C(t0) = −∫ c dt from t0 to t1: the cost is −sign C
         a, theta_bar = pull_back(cotangent)
         return LikelihoodGradient(
             float(np.sum(flow._log_likelihood(back))),
             a[..., :n],
             theta_bar,
-            t0=float(np.sum(cotangent[-1] * self.field(back.z[-1], t0, flow.theta))),  # where the solve ends: +dL · f
+            t0=float(np.sum(end_bar * self.field(end, t0, flow.theta))),  # where the solve ends: +dL · f
             t1=float(-np.sum(a * self.field(start, t1, flow.theta))),  # where it begins: −a · f   (E08)
-            cost=float(-sign * np.sum(back.z[-1, ..., n + 1 :])),
+            cost=float(-sign * np.sum(end[..., n + 1 :])),
         )
 
 
@@ -252,7 +255,8 @@ def forward_system(flow: ContinuousFlow, x: Any) -> LikelihoodGradient:
     Note: D62, D63 (§3.3), E49-E52, P50.
     """
     back = flow.backward(x)
-    z0, theta = back.z[-1, ..., :-1], flow.theta
+    (_, end), theta = back.z, flow.theta
+    z0 = end[..., :-1]
     ones, size = np.ones(z0.shape[:-1]), z0.size
 
     def split(y: Array) -> tuple[Array, Array, Array]:
@@ -310,6 +314,7 @@ def reverse_kl(flow: ContinuousFlow, target: Target, z0: Any, method: str = "bac
     z1, delta = end[:, :-1], end[:, -1]
     value = np.mean(flow.base.logpdf(z0) + delta - target.logpdf(z1))  # log p(z_t1) = log p_base(z0) + Δ(t1)
     cotangent = np.zeros_like(there.z)
-    cotangent[-1, :, :-1] = -target.score(z1) / len(z0)
-    cotangent[-1, :, -1] = 1.0 / len(z0)
+    _, end_bar = cotangent  # its views
+    end_bar[:, :-1] = -target.score(z1) / len(z0)
+    end_bar[:, -1] = 1.0 / len(z0)
     return float(value), pull_back(cotangent)[1]
