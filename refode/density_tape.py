@@ -22,10 +22,12 @@ class DensityTape(MLPTape):
         self.mu, self.mu_W1 = np.zeros(width), np.zeros((width, net.n))
         self.derivative = np.empty((B, width))  # σ′ on the way there, σ″ on the way back
         self.mu_bar, self.second = np.zeros(width), np.zeros((width, fan_in))  # of the latter's row k μ_k is left out
-        # z and Δ apart, and together: a product copies narrow columns in a third of the time.
-        self.apart, self.together = np.eye(net.n + 1, net.n), np.eye(net.n, net.n + 1)
-        self.f, self.a, self.z_bar, self.added = (np.empty((B, net.n)) for _ in range(4))
-        self.c, self.cx = np.empty((B, 1)), np.empty((B, fan_in))
+        # Products with these copy columns, in a third of the time that copying takes where they are few.
+        n, last = net.n, np.eye(net.n + 1)[:, -1:]
+        self.z_alone, self.z_and_zero = np.eye(n + 1, n), np.eye(n, n + 1)
+        self.c_like_z, self.c_like_x = -last.repeat(n, axis=1), -last.repeat(fan_in, axis=1)
+        self.f, self.a, self.z_bar, self.added, self.c = (np.empty((B, n)) for _ in range(5))
+        self.c_wide, self.cx = np.empty((B, fan_in)), np.empty((B, fan_in))
 
     def bind(self, theta: Array) -> None:
         super().bind(theta)
@@ -40,27 +42,28 @@ class DensityTape(MLPTape):
 
     def linearize(self, s: int, z: Array, t: float, out: Array) -> None:
         super().linearize(s, z[:, :-1], t, self.f)
-        self.f.dot(self.together, out)
+        self.f.dot(self.z_and_zero, out)
         slot = self.slots[s]
         self.sigma_slopes[0](slot.u[0], slot.x[1], self.derivative)
-        clear(self.derivative, self.net.sizes[1])
+        clear(self.derivative, self.defined[0])
         np.negative(self.derivative.dot(self.mu), out[:, -1])  # −τ = −σ′(u)·μ
 
     def pullback(self, s: int, a: Array, out: Array) -> None:
-        super().pullback(s, a.dot(self.apart, self.a), self.z_bar)
-        np.negative(a[:, -1:], self.c)
-        self._second_order(self.slots[s])
-        self.z_bar.dot(self.together, out)  # f and τ don't depend on Δ
+        super().pullback(s, a.dot(self.z_alone, self.a), self.z_bar)
+        self._second_order(self.slots[s], a)
+        self.z_bar.dot(self.z_and_zero, out)  # f and τ don't depend on Δ
 
-    def _second_order(self, slot: Slot) -> None:
+    def _second_order(self, slot: Slot, a: Array) -> None:
         slope, curvature = slot.slopes[0], self.derivative
-        self.mu_bar += self.c[:, 0].dot(slope)  # μ̄ = Σ c σ′
+        a.dot(self.c_like_z, self.c)  # c = −a_Δ, in n columns and in as many as [z, 1, t] has
+        a.dot(self.c_like_x, self.c_wide)
+        self.mu_bar += self.c_wide[:, 0].dot(slope)  # μ̄ = Σ c σ′
         self.curvature(slot.u[0], slot.x[1], slope, curvature)
-        clear(curvature, self.net.sizes[1])
+        clear(curvature, self.defined[0])
         curvature.dot(self.mu_W1, self.added)
         self.added *= self.c
         self.z_bar += self.added
-        self.second += curvature.T.dot(np.multiply(self.c, slot.x[0], self.cx))
+        self.second += curvature.T.dot(np.multiply(self.c_wide, slot.x[0], self.cx))
 
     def theta_bar(self) -> Array:
         theta_bar, h = super().theta_bar(), self.net.sizes[1]

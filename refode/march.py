@@ -21,6 +21,7 @@ from refode.tape import Tape, TapeFull
 from refode.types import Array
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0  # SciPy's: of the ideal next step, and by how much it may change at most
+FAR = 1e50  # times beyond are left to `solve`: a tape takes t for a unit's value too, to the fourth power, and times 0
 MARCHING = (RK23, RK45, Tsit5, DOP853, Euler, RK4)
 
 
@@ -71,6 +72,8 @@ class March:
         """The states (T, B n) at `times`, and the steps; `step` is for methods without error control. Raises Lost."""
         self.rtol, self.atol, self.max_nfev = rtol, atol, max_nfev
         self.times, self.t, steps = times, times.tolist(), Marched(nfev=1)
+        if max(abs(self.t[0]), abs(self.t[-1])) > FAR:
+            raise Lost
         z = np.empty((len(times), self.y.size))
         z[0] = self.y[...] = z0
         self.tape.bind(theta)

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from refode.activations import Activation
+from refode.activations import ACTIVATIONS, Activation
 from refode.tape import TapeFull
 from refode.types import Array
 
@@ -62,7 +62,7 @@ class Evaluations:
 
     def __init__(self, block: Block, count: int, tape: "MLPTape") -> None:
         x, u, u_bar, slopes = ([array[:count] for array in a] for a in (block.x, block.u, tape.u_bar, tape.slopes))
-        self.slopes = list(zip(tape.sigma_slopes, u, x[1:], slopes, tape.net.sizes[1:], strict=False))
+        self.slopes = list(zip(tape.sigma_slopes, u, x[1:], slopes, tape.defined, strict=False))
         self.products = [
             (g[rows].T, x[rows], total.T) if total.flags.f_contiguous else (x[rows].T, g[rows], total)
             for x, g, total in zip(map(_rows, x), map(_rows, u_bar), tape.totals, strict=True)
@@ -81,9 +81,10 @@ class Slot:
         ones = [x[:, width] for x, width in zip(self.x, net.sizes, strict=False)]
         clocks = [x[:, -1] if net.time else np.empty(0) for x in self.x]
         self.clock = clocks[0]
+        us = [scratch if s.of_value else u for scratch, u, s in zip(tape.u, self.u, net.sigmas, strict=False)]
         there = [
-            [*_products(self.x[k], tape.weights[k], u), (value, u, self.x[k + 1])]
-            for k, (u, value) in enumerate(zip(self.u, tape.values, strict=False))
+            [*_products(x, weights, u), (value, u, y)]
+            for x, weights, u, value, y in zip(self.x, tape.weights, us, tape.values, self.x[1:], strict=False)
         ]
         self.forward = list(zip(there, ones[1:], clocks[1:], strict=True))
         back = [_products(u_bar[k + 1], tape.back[k + 1], u_bar[k]) for k in range(len(self.u))]
@@ -106,6 +107,12 @@ class MLPTape:
         self.sigma_slopes = [in_place(sigma.slope) for sigma in net.sigmas]
         self.per_block = max(1, ENTRIES // (B * max(net.sizes)))
         self.slots: list[Slot] = []
+        self.u = [np.empty((B, width)) for width in hidden]  # of one evaluation, where it need not be kept
+        # How many columns of a derivative may be used; of 1 and t it may be anything, if not infinite as ours never is.
+        self.defined = [
+            columns if ACTIVATIONS.get(sigma.name) is sigma else width
+            for columns, sigma, width in zip(hidden, net.sigmas, net.sizes[1:], strict=False)
+        ]
         self.open: Block | None = None  # of which we have σ_l′ and write ū_l
         self.u_bar = [np.empty((self.per_block, B, weights.shape[1])) for weights in self.weights]
         self.slopes = [np.empty_like(u_bar) for u_bar in self.u_bar[:-1]]
@@ -160,9 +167,9 @@ class MLPTape:
     def _enter(self, block: Block, count: int) -> None:
         """σ_l′ of the evaluations that will be pulled back."""
         self.open, self.entered = block, block.first(count, self)
-        for sigma_slope, u, x, slope, width in self.entered.slopes:
+        for sigma_slope, u, x, slope, defined in self.entered.slopes:
             sigma_slope(u, x, slope)
-            clear(slope, width)
+            clear(slope, defined)
 
     def _leave(self) -> None:
         """[W̄_l; b̄_l; c̄_l] += Σ [x_{l−1}, 1, t]ᵀ ū_l over the block's evaluations."""
@@ -200,9 +207,9 @@ def in_place(function: Callable[..., Array]) -> InPlace:
     return evaluate
 
 
-def clear(derivative: Array, width: int) -> None:
-    """Zero beyond the units: of the columns 1 and t a derivative may be anything."""
-    for column in range(width, derivative.shape[-1]):
+def clear(derivative: Array, defined: int) -> None:
+    """Zero in the columns beyond."""
+    for column in range(defined, derivative.shape[-1]):
         derivative[..., column].fill(0.0)
 
 

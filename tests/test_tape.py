@@ -12,6 +12,7 @@ from refode import MLP, Linear, WithLogDensity, mlp_tape
 from refode.activations import ACTIVATIONS, Activation
 from refode.density_tape import DensityTape
 from refode.fields import linearize
+from refode.march import FAR
 from refode.tape import LARGEST, PullbackTape, TapeFull, tape
 
 
@@ -149,6 +150,28 @@ def test_activations_of_somebody_else(activation):
         assert not isinstance(found, PullbackTape)
         with np.errstate(invalid="ignore"):  # as in a march
             check(field, found, net.init(rng, 0.5), (3, field.n), 2, 6)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("t", [FAR, -FAR])
+def test_the_columns_of_time_do_no_harm_as_far_as_a_march_goes(activation, t):
+    """Where a unit has u, they have t, and σ″ of that meets zeros: infinite it must not be."""
+    rng, net = np.random.default_rng(6), MLP([2, 5, 2], activation, time=True)
+    theta = net.init(rng)
+    for _, _, c in net.layers(theta):
+        c *= 1 / FAR
+    for field in (net, WithLogDensity(net)):
+        found, (z, a) = tape(field, (3, field.n)), rng.normal(size=(2, 3, field.n))
+        found.bind(theta)
+        found.linearize(0, z, t, rows(z.shape))
+        found.rewind()
+        out = rows(z.shape)
+        found.pullback(0, a, out)
+        z_bar, _, theta_bar = linearize(field, z, t, theta)[1](a)
+        assert close(out, z_bar, abs(z_bar).max())
+        for (*got, c_got), (*want, c_want) in zip(net.layers(found.theta_bar()), net.layers(theta_bar), strict=True):
+            for block, other in zip((*got, c_got / FAR), (*want, c_want / FAR), strict=True):
+                assert close(block, other, 10 * abs(theta_bar[abs(theta_bar) < FAR / 1e6]).max())
 
 
 def test_a_tape_does_not_take_all_the_memory(monkeypatch):

@@ -26,7 +26,7 @@ from refode import (
 )  # fmt: skip
 from refode.differentiable import Differentiable
 from refode.finite_difference import complex_step
-from refode.march import Lost, March
+from refode.march import FAR, Lost, March
 from refode.sensitivities.taped import Backward, Taped
 from refode.steppers import RK4, Euler, Tsit5, tableau
 from refode.tape import tape
@@ -243,6 +243,14 @@ def test_a_large_batch_goes_the_plain_way(monkeypatch):
     trajectory, _ = Differentiable(net).solve(*arguments, RK45)
     assert np.array_equal(trajectory.z, solve(net, *arguments).z)
     assert trajectory.step_z is not None
+
+
+@pytest.mark.parametrize("times", [[0.0, 2 * FAR], [-2 * FAR, 0.0], [2 * FAR, FAR]])
+def test_times_too_far_for_a_tape_go_the_plain_way(times):
+    net, rng = MLP([2, 5, 2]), np.random.default_rng(0)
+    found = March(tape(net, (3, 2)), (3, 2), RK45)
+    with pytest.raises(Lost):
+        found.solve(rng.normal(size=6), rng.normal(size=net.m) / FAR, np.array(times), 1e-3, 1e-6, 1000)
 
 
 def test_threads_have_tapes_of_their_own():
