@@ -29,7 +29,7 @@ UnitsPullback: TypeAlias = Callable[..., tuple[Array, Units]]
 Contraction: TypeAlias = tuple[Array, Callable[[Array], tuple[Array, Array]]]
 """ρ, and its pullback: ρ̄ (..., K) -> (ū, w̄)."""
 
-ROUNDING = 4.0 * float(np.finfo(float).eps)  # of s + κ tanh s: two operations and a tanh, of half an eps to one each
+ROUNDING = float(np.finfo(float).eps)
 SPACING = float(np.finfo(float).smallest_subnormal)  # of the numbers next to 0, whose rounding is not relative
 LARGEST_EXPONENT = 350.0  # e^(2·350) is a float, e^(2·360) is none
 POINTS, WEIGHTS = (0.5 * x for x in np.polynomial.legendre.leggauss(7))
@@ -251,9 +251,10 @@ def _along_normal(r: Array, kappa: float) -> Array:
 
     The left side is odd and increasing. For r ≥ 0 the root lies between max(r − κ, 0) and r; there the left side is
     concave if κ > 0, convex if κ < 0, so that Newton from max(r − κ, 0) goes to the root, upward if κ > 0, and never
-    steps over it. It ends where what is lacking is rounding, or has the other sign, which is rounding too. Near 0
-    the nearest s may be off by half of SPACING, the left side by (1 + κ)/2 of it: at most κ SPACING if κ ≥ 1, and
-    if κ < 1 whatever is lacking moves s.
+    steps over it. It ends where what is lacking is rounding, or has the other sign, which is rounding too. More than
+    eps (s + |κ| h) moves s, since that over the slope is at least eps s: h ≥ s h′. Near 0 the nearest s may be off by
+    half of SPACING, the left side by (1 + κ)/2 of it: at most κ SPACING if κ ≥ 1, and if κ < 1 whatever is lacking
+    moves s.
     """
     kappa, size = max(kappa, -1.0), np.abs(r)  # a constrained w·u may round to below −1
     s = np.maximum(size - kappa, 0.0)
@@ -362,7 +363,7 @@ def _gated(u: Array, q: Array) -> tuple[Array, Callable[[Array], tuple[Array, Ar
     g = SIGMOID.value(q)
 
     def pullback(v_bar: Array) -> tuple[Array, Array]:
-        g_bar = np.sum(v_bar * u, axis=-1)
+        g_bar = np.einsum("ki,ki->k", v_bar, u)
         return g[:, None] * v_bar, g * (1.0 - g) * g_bar  # σ′ = σ (1 − σ)
 
     return g[:, None] * u, pullback

@@ -479,7 +479,7 @@ def test_the_inverse_next_to_zero(kappa):
     spacing, eps = 5e-324, np.finfo(float).eps
     z_1 = spacing * np.unique(np.geomspace(1, 1e17, 400).round())[:, None]
     z_0 = PlanarFlow(1, 1, constrained=False).inverse(z_1, np.array([1.0, kappa, 0.0]))
-    # κ z_1 = s + κ s; the iteration ends with at most 4 eps (s + κ s) and κ spacings lacking. That bound is rounded by
+    # κ z_1 = s + κ s; the iteration ends with at most eps (s + κ s) and κ spacings lacking. That bound is rounded by
     # (1 + κ)/2 spacings, the lack by 2 eps, κ z_1 and z_1/(1 + κ) by half of a spacing each: in all less than
     assert np.all(abs(z_0 - z_1 / (1 + kappa)) <= 3 * spacing + 8 * eps * z_1)
 
