@@ -58,6 +58,7 @@ MODULES = {
     "tape": ["tape", "taped"],
     "mlp_tape": ["tape", "taped"],
     "density_tape": ["tape", "taped"],
+    "differentiable": ["march", "taped", "losses"],
     "divergence": ["divergence"],
     "mlp_divergence": ["divergence"],
     "log_density": ["log_density", "flows"],
