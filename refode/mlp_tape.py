@@ -140,7 +140,7 @@ class MLPTape:
     def _slot(self, s: int) -> Slot:
         while s >= len(self.slots):
             block = Block(self)
-            size = sum(array.nbytes for array in (*block.x, *block.u))
+            size = sum({id(array): array.nbytes for array in (*block.x, *block.u)}.values())  # u may be x
             if size * (1 + len(self.slots) // self.per_block) > MOST:
                 raise TapeFull(f"the tape of {self.B} samples and {len(self.slots)} evaluations exceeds {MOST} bytes")
             self.slots += [Slot(self, block, i) for i in range(self.per_block)]

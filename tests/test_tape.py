@@ -189,7 +189,7 @@ def test_a_tape_does_not_take_all_the_memory(monkeypatch):
 
 @pytest.mark.parametrize("net", [MLP([2, 5, 2]), MLP([2, 16, 16, 2], "softplus"), WithLogDensity(MLP([2, 8, 2]))])
 def test_a_tape_takes_about_as_much_as_it_may(net, monkeypatch):
-    """It may count twice what two names share, so at least half; and more only by its views."""
+    """Of the block that it has no room for it may leave all free; and take more only by its views."""
     most, z, out, count = 10**7, np.ones((300, net.n)), np.empty((300, net.n)), 0
     monkeypatch.setattr(mlp_tape, "MOST", most)
     found = tape(net, z.shape)
@@ -203,7 +203,7 @@ def test_a_tape_takes_about_as_much_as_it_may(net, monkeypatch):
         taken = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert most / 2 <= taken <= 1.15 * most
+    assert 0.85 * most <= taken <= 1.25 * most  # of the smallest net views are a sixth
 
 
 def test_a_density_that_somebody_changed_keeps_its_own_f():
