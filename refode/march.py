@@ -199,4 +199,4 @@ class March:
 
 
 def _rms(x: Array) -> float:
-    return sqrt(x.dot(x) / (x.size or 1))
+    return sqrt(x.dot(x) / x.size)
