@@ -186,6 +186,7 @@ def test_D62_three_routes_to_one_gradient(field, base, t0, t1):
     for got in (flow.likelihood_gradient(x), forward_system(flow, x)):
         assert_gradient(got, want)
         assert abs(got.value - log_p(flow, x, flow.theta, t0, t1)) <= SOLVED * abs(got.value)
+        assert got.cost == 0
     assert_gradient(flow.likelihood_gradient(x, method="discrete"), want)
 
 
