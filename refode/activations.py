@@ -19,15 +19,15 @@ from refode.types import Array
 class Activation:
     """An elementwise function and its derivatives; every array has the shape of u.
 
-    Like a ufunc, each may take an array `out` as one argument more and write there: the tape of an MLP then makes no
-    other. It is none of the inputs, but that `value` may get u itself. Yours need not take it.
+    Like a ufunc, each may take an array `out`, none of the inputs, and write there: the tape of an MLP then makes no
+    other. A tape also asks for columns more than a layer has units, and where `of_value` is set it passes y for u.
     """
 
     name: str
     value: Callable[..., Array]  # u -> y = σ(u)
     slope: Callable[..., Array]  # u, y -> σ′(u)
     curvature: Callable[..., Array]  # u, y, σ′(u) -> σ″(u)
-    of_value: bool = False  # whether y alone gives the derivatives, so that u need not be kept
+    of_value: bool = False  # whether the derivatives read y alone, so that u need not be kept
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Ours are pickled and copied by their names, since their functions have none."""

@@ -21,7 +21,7 @@ from refode.solve import Trajectory, solve
 from refode.types import Array
 
 PullBack = Callable[[Array], tuple[Array, Array]]
-"""dL/dz (T, ..., n) -> dL/dz0 (..., n) and dL/dθ (m,); good until the next solve of the same thread."""
+"""dL/dz (T, ..., n) -> dL/dz0 (..., n) and dL/dθ (m,); good until the next solve by the same object in its thread."""
 
 
 class Differentiable:

@@ -1,8 +1,9 @@
 """March: an explicit Runge-Kutta solve that writes a tape, for gradients by backpropagation through its steps.
 
 It steps as SciPy's RK23, RK45 and DOP853 do, by the same tables, norm and control of the step size (Hairer, Nørsett and
-Wanner, section II.4), and as our Euler and RK4. What differs: a step ends at the last observation within its reach
-and interpolates those before it, and what a stop cut short is taken up again behind it. And every slope goes onto a
+Wanner, section II.4), and as our Euler and RK4. What differs: an adaptive step ends at the last observation within its
+reach and interpolates those before it (by DOP853, whose interpolant takes further slopes, it ends at each), two equal
+steps go where one and a crumb would, and what a stop cut short is taken up again behind it. And every slope goes onto a
 tape, that of stage i of step k into slot S k + i; slot S (k + 1) holds the slope at the end of step k, with which the
 next one begins.
 
@@ -17,7 +18,7 @@ import numpy as np
 from scipy.integrate import DOP853, RK23, RK45, OdeSolver
 
 from refode.steppers import RK4, Euler, FixedStep, Tsit5, tableau
-from refode.tape import Tape, TapeFull
+from refode.tape import Tape
 from refode.types import Array
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0  # SciPy's: of the ideal next step, and by how much it may change at most
@@ -26,7 +27,7 @@ MARCHING = (RK23, RK45, Tsit5, DOP853, Euler, RK4)
 
 
 class Lost(Exception):
-    """The march cannot go on: f is not finite, the step vanishes or the evaluations are spent."""
+    """The march can't go on: f is not finite, the step vanishes, evaluations or memory are spent, t is too far."""
 
 
 @dataclass
@@ -84,7 +85,7 @@ class March:
                     self._adaptive(z, steps)
                 else:
                     self._equal(z, steps, step)
-            except (ArithmeticError, TapeFull):  # the former of Python's floats, where NumPy's would be infinite
+            except (ArithmeticError, MemoryError):  # the former of Python's floats, where NumPy's would be infinite
                 raise Lost from None
         return z, steps
 
@@ -160,7 +161,7 @@ class March:
     def _observe(self, steps: Marched, k: int, start: float, end: float, first: int, z: Array) -> int:
         """z(t_i) = y + h Σ_j w_j(x) k_j at the fractions x of the step where observations lie; the first beyond it."""
         beyond, h = first, end - start
-        while beyond + 1 < len(z) and (self.t[beyond] - end) * h < 0:
+        while (self.t[beyond] - end) * h < 0:
             beyond += 1
         if beyond > first:
             hw = h * self.weights((self.times[first:beyond] - start) / h)

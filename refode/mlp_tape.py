@@ -23,6 +23,7 @@ ENTRIES = 2**15  # numbers in a block's widest array: it stays in a core's cache
 PRODUCT = 10**6  # multiplications in a product: OpenBLAS does up to so many half as fast again, without packing
 FEWEST = 96  # rows of such a product
 MOST = 2**30  # bytes that a tape may take
+VIEWS = 4000  # of them those of an evaluation's views
 
 InPlace = Callable[..., object]
 """A function whose last argument is the array that it writes."""
@@ -81,7 +82,7 @@ class Slot:
         ones = [x[:, width] for x, width in zip(self.x, net.sizes, strict=False)]
         clocks = [x[:, -1] if net.time else np.empty(0) for x in self.x]
         self.clock = clocks[0]
-        us = [scratch if s.of_value else u for scratch, u, s in zip(tape.u, self.u, net.sigmas, strict=False)]
+        us = [scratch if s.of_value else u for scratch, u, s in zip(tape.scratch, self.u, net.sigmas, strict=False)]
         there = [
             [*_products(x, weights, u), (value, u, y)]
             for x, weights, u, value, y in zip(self.x, tape.weights, us, tape.values, self.x[1:], strict=False)
@@ -107,7 +108,7 @@ class MLPTape:
         self.sigma_slopes = [in_place(sigma.slope) for sigma in net.sigmas]
         self.per_block = max(1, ENTRIES // (B * max(net.sizes)))
         self.slots: list[Slot] = []
-        self.u = [np.empty((B, width)) for width in hidden]  # of one evaluation, where it need not be kept
+        self.scratch = [np.empty((B, width)) for width in hidden]  # u of one evaluation, where it need not be kept
         # How many columns of a derivative may be used; of 1 and t it may be anything, if not infinite as ours never is.
         self.defined = [
             columns if ACTIVATIONS.get(sigma.name) is sigma else width
@@ -118,6 +119,10 @@ class MLPTape:
         self.slopes = [np.empty_like(u_bar) for u_bar in self.u_bar[:-1]]
         # [W̄_l; b̄_l; c̄_l], the longer axis first: xᵀ ū takes half the time as (ūᵀ x)ᵀ where x is narrow.
         self.totals = [np.zeros(w.shape, order="F" if len(w) < w.shape[1] else "C") for w in self.weights]
+        kept = sum(map(len, self.weights))
+        kept += sum(u.shape[1] for u, sigma in zip(self.scratch, net.sigmas, strict=False) if not sigma.of_value)
+        self.block_bytes = self.per_block * (8 * B * kept + VIEWS)
+        self.scratch_bytes = sum(array.nbytes for array in (*self.scratch, *self.u_bar, *self.slopes))
 
     def bind(self, theta: Array) -> None:
         blocks = self.net.blocks(theta)
@@ -139,11 +144,12 @@ class MLPTape:
 
     def _slot(self, s: int) -> Slot:
         while s >= len(self.slots):
-            block = Block(self)
-            size = sum({id(array): array.nbytes for array in (*block.x, *block.u)}.values())  # u may be x
-            if size * (1 + len(self.slots) // self.per_block) > MOST:
-                raise TapeFull(f"the tape of {self.B} samples and {len(self.slots)} evaluations exceeds {MOST} bytes")
-            self.slots += [Slot(self, block, i) for i in range(self.per_block)]
+            blocks, i = divmod(len(self.slots), self.per_block)
+            if i == 0:
+                if (blocks + 1) * self.block_bytes + self.scratch_bytes > MOST:
+                    raise TapeFull(f"{len(self.slots)} evaluations of {self.B} samples and more exceed {MOST} bytes")
+                self.last_block = Block(self)
+            self.slots.append(Slot(self, self.last_block, i))
         return self.slots[s]
 
     def rewind(self) -> None:
@@ -196,13 +202,17 @@ def _parts(rows: int, multiplications: int) -> list[slice]:
 
 
 def in_place(function: Callable[..., Array]) -> InPlace:
-    """function(*inputs, out) where it can write there itself, otherwise out ← function(*inputs)."""
-    if isinstance(function, np.ufunc) or "out" in signature(function).parameters:
+    """out ← function(*inputs), by itself where it takes `out`."""
+    if isinstance(function, np.ufunc):
         return function
+    itself = "out" in signature(function).parameters
 
     def evaluate(*arrays: Array) -> None:
         *inputs, out = arrays
-        out[...] = function(*inputs)
+        if itself:
+            function(*inputs, out=out)
+        else:
+            out[...] = function(*inputs)
 
     return evaluate
 

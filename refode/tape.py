@@ -1,9 +1,10 @@
 """A tape: f at the stages of a solve, one after another, each linearized in memory that the next solve uses again.
 
 `linearize` and its pullback are the readable form of reverse mode, and what the tutorials show. A tape is the same
-with storage: slot s = 0, 1, 2, ... holds what the pullback of the s-th evaluation has to know. A slot that is written
-again (a step that was rejected) forgets what it held. Any field has one, of its pullbacks; a field that brings
-`tape(shape)` writes its own, as `MLP` and the density of a small one do.
+with storage, that of an MLP in arrays which the next solve writes again: slot s = 0, 1, 2, ... holds what the pullback
+of the s-th evaluation has to know. A slot that is written again (a step that was rejected) forgets what it held. Any
+field has one, of its pullbacks; a field that brings `tape(shape)` writes its own, as `MLP` and the density of a small
+one do.
 """
 
 from typing import Protocol
@@ -14,6 +15,7 @@ from refode.fields import VectorField, check_blocks, checked_rate, linearize
 from refode.types import Array, Pullback
 
 LARGEST = 2**11  # numbers in a state whose pullbacks are kept: nobody knows what they hold, and a solve has hundreds
+TOGETHER = 2**17  # numbers in the states of all that are
 
 
 class TapeFull(MemoryError):
@@ -36,7 +38,7 @@ class Tape(Protocol):
         """out ← a ∇§1 f at slot s, and θ̄ grows by a ∇§3 f. From the last slot that counts down to 0, none left out."""
 
     def theta_bar(self) -> Array:
-        """θ̄ (m,), the sum over the sweep's pullbacks."""
+        """θ̄ (m,), the sum over the sweep's pullbacks; the caller's to keep."""
 
 
 class PullbackTape:
@@ -52,6 +54,8 @@ class PullbackTape:
     def linearize(self, s: int, z: Array, t: float, out: Array) -> None:
         if z.size > LARGEST:
             raise TapeFull(f"a state of {z.size} numbers: pullbacks are kept of at most {LARGEST}")
+        if z.size * len(self.pullbacks) > TOGETHER:
+            raise TapeFull(f"pullbacks are kept of at most {TOGETHER} numbers together")
         # A copy: a pullback may keep the array that it was given, and ours is written again.
         dz, pullback = linearize(self.field, z.reshape(self.shape).copy(), t, self.theta)
         out[...] = checked_rate(dz, self.shape).reshape(out.shape)

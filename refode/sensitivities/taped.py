@@ -118,8 +118,9 @@ class Taped:
         def pull_back(dL_dz: Array) -> tuple[Array, Array]:
             if self.live is not steps:
                 raise RuntimeError("the tape holds a later solve: pull back before solving again")
-            a, theta_bar = backward.sweep(steps, dL_dz.reshape(len(times), -1))
-            return a.reshape(z0.shape) + dL_dz[0], theta_bar.copy()
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # in columns that meet zeros
+                a, theta_bar = backward.sweep(steps, dL_dz.reshape(len(times), -1))
+            return a.reshape(z0.shape) + dL_dz[0], theta_bar
 
         options = {} if step is None else {"step": step}
         return (
