@@ -306,10 +306,11 @@ def reverse_kl(flow: ContinuousFlow, target: Target, z0: Any, method: str = "bac
     if missing:
         raise TypeError(f"target must have logpdf and score; {type(target).__name__} lacks {', '.join(missing)}")
     z0 = real_array("z0", z0, ("N", flow.n))
-    start = np.concatenate([z0, np.zeros_like(z0[:, :1])], axis=-1)
+    dense = WithLogDensity(flow.field)
     solver, options = _solver(flow)
-    solves = Differentiable(WithLogDensity(flow.field), method)
-    there, pull_back = solves.solve(start, flow.theta, np.array([flow.t0, flow.t1]), solver, **options)
+    there, pull_back = Differentiable(dense, method).solve(
+        _start(z0, dense), flow.theta, np.array([flow.t0, flow.t1]), solver, **options
+    )
     _, end = there.z
     z1, delta = end[:, :-1], end[:, -1]
     value = np.mean(flow.base.logpdf(z0) + delta - target.logpdf(z1))  # log p(z_t1) = log p_base(z0) + Δ(t1)

@@ -62,7 +62,7 @@ MODULES = {
     "divergence": ["divergence"],
     "mlp_divergence": ["divergence"],
     "log_density": ["log_density", "flows"],
-    "flows": ["flows"],
+    "flows": ["flows", "files"],
     "planar": ["planar"],
 }
 LIMIT_S = 600  # a mutant that makes the tests run longer than this is caught by the clock
