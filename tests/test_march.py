@@ -7,7 +7,7 @@ from scipy.integrate import DOP853, RK23, RK45
 from refode import MLP, Linear, LotkaVolterra, SolveError, VanDerPol, solve
 from refode.adjoint import WAYS
 from refode.differentiable import Differentiable
-from refode.march import Lost, March
+from refode.march import EVEN, Lost, March
 from refode.sensitivities.taped import Taped
 from refode.steppers import RK4, Tsit5
 from refode.tape import tape
@@ -36,18 +36,54 @@ def problem(name):
 @pytest.mark.parametrize("rtol", [1e-3, 1e-6])
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_without_stops_its_steps_are_those_of_solve(name, method, rtol):
-    """But the last ones: where `solve` would leave a crumb a march halves what is left, and goes on from there.
+    """From the same first one, as long as more than `EVEN` are to come, also where one was tried at twice its length.
 
     An error is what is left of slopes that cancel to about rtol^2 or less in DOP853; sizes are a root of it.
     """
     field, z0, theta, span = problem(name)
-    plain = solve(field, z0, theta, span, method=method, rtol=rtol, atol=1e-2 * rtol, keep="times")
     march = March(tape(field, z0.shape), (z0.size // field.n, field.n), method)
     _, steps = march.solve(z0.ravel(), theta, span, rtol, 1e-2 * rtol, 100_000)
-    free = max(plain.n_steps - 4, 0)
-    assert np.allclose(steps.h[:free], np.diff(plain.step_times)[:free], rtol=1e-5, atol=0)
+    options = {"rtol": rtol, "atol": 1e-2 * rtol, "first_step": abs(steps.h[0]), "keep": "times"}
+    plain = solve(field, z0, theta, span, method=method, **options)
+    h = np.diff(plain.step_times)
+    near = np.abs(span[-1] - plain.step_times[:-1]) <= 2 * EVEN * np.abs(h)
+    free = int(near.argmax())
+    assert np.allclose(steps.h[:free], h[:free], rtol=1e-5, atol=0)
+    assert free >= plain.n_steps / 3 - EVEN
     assert abs(len(steps.h) - plain.n_steps) <= 1
     assert abs(steps.nfev - plain.nfev) <= 4 * march.S
+
+
+@pytest.mark.parametrize("method", ADAPTIVE)
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_the_first_step_is_not_much_shorter_than_the_next(method, offset):
+    """In the median of seeded nets, and hardly ever refused: behind a refused step comes no longer one.
+
+    SciPy's guess is a tenth to a quarter. Far from 0 the size of z says nothing of how fast it changes.
+    """
+    rng, ratios = np.random.default_rng(0), []
+    for _ in range(60):
+        net = MLP([2, 12, 2], "sine" if offset else rng.choice(["tanh", "softplus", "sine"]))
+        theta, z0 = net.init(rng, rng.uniform(0.5, 3)), offset + rng.normal(size=(rng.choice([1, 20]), 2))
+        march = March(tape(net, z0.shape), z0.shape, method)
+        _, steps = march.solve(z0.ravel(), theta, np.array([0.0, 3.0]), 1e-5 / (1 + offset), 1e-7, 10**6)
+        ratios += [steps.h[0] / steps.h[1]] if len(steps.h) > EVEN else []
+    low, middle, high = np.quantile(ratios, [0.05, 0.5, 0.95])
+    assert len(ratios) > 30
+    assert 0.3 < middle < 0.9
+    assert low >= 0.1  # the least, a step grows tenfold at most
+    assert high <= 1.1
+
+
+def test_the_steps_before_a_stop_are_equal():
+    """In either direction, where the others are not."""
+    field, z0, theta = LotkaVolterra(), np.array([0.5, 1.7]), np.array([1.1, 0.4, 0.9, 0.3])
+    for span in ([0.0, 5.0], [5.0, 0.0]):
+        march = March(tape(field, z0.shape), (1, 2), RK45)
+        _, steps = march.solve(z0, theta, np.array(span), 1e-6, 1e-8, 10**6)
+        last = np.abs(steps.h[-EVEN + 1 :])  # one of them may have been tried anew
+        assert np.ptp(last) <= 1e-12
+        assert np.ptp(np.abs(steps.h)) > 1e-3
 
 
 class Counted:
