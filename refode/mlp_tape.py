@@ -1,7 +1,7 @@
 """The tape of an MLP: the lines of `MLP.linearize`, in arrays that are written again.
 
-Three things make it fast. A layer's input carries the columns 1 and t, so that the layer is one product with the block
-of θ as it lies there, and the block's gradient is another,
+Three things make it fast. A layer's input carries the columns 1 and t (not the last layer's, to which b_L + c_L t is
+added), so that the layer is one product with the block of θ as it lies there, and the block's gradient is another,
 
     u_l = [x_{l−1}, 1, t] [W_l; b_l; c_l],        [W̄_l; b̄_l; c̄_l] = Σ [x_{l−1}, 1, t]ᵀ ū_l,
 
@@ -27,6 +27,8 @@ VIEWS = 4000  # of them those of an evaluation's views
 
 InPlace = Callable[..., object]
 """A function whose last argument is the array that it writes."""
+Operation = tuple[InPlace, Array, Array]
+"""operation(operand, result), as a tuple of the three."""
 
 
 class Layered(Protocol):
@@ -47,7 +49,7 @@ class Block:
     """What several evaluations leave behind: of every layer [x_l, 1, t], and u_l where σ′ is not known from x_l."""
 
     def __init__(self, tape: "MLPTape") -> None:
-        self.x = [np.ones((tape.per_block, tape.B, len(weights))) for weights in tape.weights]
+        self.x = [np.ones((tape.per_block, tape.B, width)) for width in tape.widths]
         self.u = [x if s.of_value else np.empty_like(x) for x, s in zip(self.x[1:], tape.net.sigmas, strict=False)]
         self.firsts: dict[int, Evaluations] = {}
 
@@ -64,9 +66,12 @@ class Evaluations:
     def __init__(self, block: Block, count: int, tape: "MLPTape") -> None:
         x, u, u_bar, slopes = ([array[:count] for array in a] for a in (block.x, block.u, tape.u_bar, tape.slopes))
         self.slopes = list(zip(tape.sigma_slopes, u, x[1:], slopes, tape.defined, strict=False))
+        x, u_bar = [_rows(array) for array in x], [_rows(array) for array in u_bar]
+        marks = x[0][:, tape.net.n :]
+        x[-1] = x[-1][:, : tape.net.sizes[-2]]
         self.products = [
             (g[rows].T, x[rows], total.T) if total.flags.f_contiguous else (x[rows].T, g[rows], total)
-            for x, g, total in zip(map(_rows, x), map(_rows, u_bar), tape.totals, strict=True)
+            for x, g, total in zip([*x, marks], [*u_bar, u_bar[-1]], tape.totals, strict=True)
             for rows in _parts(len(x), total.size)
         ]
 
@@ -79,15 +84,15 @@ class Slot:
         arrays = (block.x, block.u, tape.u_bar, tape.slopes)
         self.x, self.u, u_bar, self.slopes = ([array[i] for array in kind] for kind in arrays)
         self.z, self.a, self.first_bar = self.x[0][:, : net.n], u_bar[-1], u_bar[0]
-        ones = [x[:, width] for x, width in zip(self.x, net.sizes, strict=False)]
-        clocks = [x[:, -1] if net.time else np.empty(0) for x in self.x]
-        self.clock = clocks[0]
+        self.last, self.clock = self.x[-1][:, : net.sizes[-2]], self.x[0][:, net.n + 1 :]
         us = [scratch if s.of_value else u for scratch, u, s in zip(tape.scratch, self.u, net.sigmas, strict=False)]
-        there = [
-            [*_products(x, weights, u), (value, u, y)]
-            for x, weights, u, value, y in zip(self.x, tape.weights, us, tape.values, self.x[1:], strict=False)
-        ]
-        self.forward = list(zip(there, ones[1:], clocks[1:], strict=True))
+        self.forward: list[Operation] = []
+        for x, weights, u, value, y, width in zip(
+            self.x, tape.weights, us, tape.values, self.x[1:], net.sizes[1:], strict=False
+        ):
+            self.forward += _products(x, weights, u)  # u_l = [x_{l−1}, 1, t] [W_l; b_l; c_l]
+            self.forward.append((value, u, y))  # x_l = σ_l(u_l), and 1 and t beside it, copied, if that is an input
+            self.forward += [(np.positive, *mark) for mark in zip(self.x[0].T[net.n :], y.T[width:], strict=False)]
         back = [_products(u_bar[k + 1], tape.back[k + 1], u_bar[k]) for k in range(len(self.u))]
         self.back = list(zip(back, u_bar, self.slopes, strict=False))[::-1]
 
@@ -102,8 +107,12 @@ class MLPTape:
     def __init__(self, net: Layered, B: int) -> None:
         self.net, self.B, tail = net, B, 1 + net.time
         hidden = [width + tail for width in net.sizes[1:-1]]
-        self.weights = [np.zeros(s) for s in zip([net.n + tail, *hidden], [*hidden, net.n], strict=True)]
+        hidden[-1:] = net.sizes[1:-1][-1:]  # no 1 and t for the last layer
+        self.widths = [net.n + tail, *hidden]
+        inputs = [*self.widths[:-1], net.sizes[-2]]
+        self.weights = [np.zeros(s) for s in zip(inputs, [*hidden, net.n], strict=True)]
         self.back = [np.zeros(s) for s in zip([*hidden, net.n], [net.n, *hidden], strict=True)]
+        self.b_last, self.c_last, self.bias = (np.zeros((B, net.n)) for _ in range(3))  # a row a sample
         self.values = [in_place(sigma.value) for sigma in net.sigmas]
         self.sigma_slopes = [in_place(sigma.slope) for sigma in net.sigmas]
         self.per_block = max(1, ENTRIES // (B * max(net.sizes)))
@@ -117,9 +126,11 @@ class MLPTape:
         self.open: Block | None = None  # of which we have σ_l′ and write ū_l
         self.u_bar = [np.empty((self.per_block, B, weights.shape[1])) for weights in self.weights]
         self.slopes = [np.empty_like(u_bar) for u_bar in self.u_bar[:-1]]
-        # [W̄_l; b̄_l; c̄_l], the longer axis first: xᵀ ū takes half the time as (ūᵀ x)ᵀ where x is narrow.
-        self.totals = [np.zeros(w.shape, order="F" if len(w) < w.shape[1] else "C") for w in self.weights]
-        kept = sum(map(len, self.weights))
+        # [W̄_l; b̄_l; c̄_l], the longer axis first: xᵀ ū takes half the time as (ūᵀ x)ᵀ where x is narrow. Of the last
+        # layer W̄, and then [b̄; c̄].
+        shapes = [*(W.shape for W in self.weights), (tail, net.n)]
+        self.totals = [np.zeros(shape, order="F" if shape[0] < shape[1] else "C") for shape in shapes]
+        kept = sum(self.widths)
         kept += sum(u.shape[1] for u, sigma in zip(self.scratch, net.sigmas, strict=False) if not sigma.of_value)
         self.block_bytes = self.per_block * (8 * B * kept + VIEWS)
         self.scratch_bytes = sum(array.nbytes for array in (*self.scratch, *self.u_bar, *self.slopes))
@@ -128,19 +139,22 @@ class MLPTape:
         blocks = self.net.blocks(theta)
         for weights, back, block, fan_in in zip(self.weights, self.back, blocks, self.net.sizes, strict=False):
             fan_out = block.shape[1]
-            weights[:, :fan_out] = block
+            weights[:, :fan_out] = block[: len(weights)]
             back[:fan_out, :fan_in] = block[:fan_in].T
+        self.b_last[...], self.c_last[...] = block[fan_in], block[-1]
 
     def linearize(self, s: int, z: Array, t: float, out: Array) -> None:
         slot = self._slot(s)
         slot.z[...] = z
         slot.clock.fill(t)
-        for operations, one, clock in slot.forward:
-            for operation, operand, result in operations:
-                operation(operand, result)  # u_l = [x_{l−1}, 1, t] [W_l; b_l; c_l], and x_l = σ_l(u_l)
-            one.fill(1.0)
-            clock.fill(t)
-        slot.x[-1].dot(self.weights[-1], out)  # f = u_L
+        for operation, operand, result in slot.forward:
+            operation(operand, result)
+        slot.last.dot(self.weights[-1], out)  # f = x_{L−1} W_L + (b_L + c_L t)
+        if self.net.time:
+            np.add(self.b_last, np.multiply(self.c_last, t, self.bias), self.bias)
+            out += self.bias
+        else:
+            out += self.b_last
 
     def _slot(self, s: int) -> Slot:
         while s >= len(self.slots):
@@ -184,12 +198,13 @@ class MLPTape:
 
     def theta_bar(self) -> Array:
         theta_bar = np.empty(self.net.m)
-        for block, total in zip(self.net.blocks(theta_bar), self.totals, strict=True):
-            block[...] = total[:, : block.shape[1]]
+        for block, total in zip(self.net.blocks(theta_bar), self.totals, strict=False):
+            block[: len(total)] = total[:, : block.shape[1]]
+        block[len(total) :] = self.totals[-1]
         return theta_bar
 
 
-def _products(x: Array, W: Array, out: Array) -> list[tuple[Callable[[Array, Array], object], Array, Array]]:
+def _products(x: Array, W: Array, out: Array) -> list[Operation]:
     """What makes out ← x W: (dot of some rows of x, W, these rows of out)."""
     return [(x[rows].dot, W, out[rows]) for rows in _parts(len(x), W.size)]
 
