@@ -57,7 +57,7 @@ def test_without_stops_its_steps_are_those_of_solve(name, method, rtol):
 @pytest.mark.parametrize("method", ADAPTIVE)
 @pytest.mark.parametrize("offset", [0.0, 1e3])
 def test_the_first_step_is_not_much_shorter_than_the_next(method, offset):
-    """In the median of seeded nets, and hardly ever refused: behind a refused step comes no longer one.
+    """In the median of seeded nets; nor much longer, which is to be refused.
 
     SciPy's guess is a tenth to a quarter. Far from 0 the size of z says nothing of how fast it changes.
     """
@@ -72,7 +72,7 @@ def test_the_first_step_is_not_much_shorter_than_the_next(method, offset):
     assert len(ratios) > 30
     assert 0.3 < middle < 0.9
     assert low >= 0.1  # the least, a step grows tenfold at most
-    assert high <= 1.1
+    assert high <= 1.25  # a step just accepted is followed by 0.9 of it, times what f has changed
 
 
 def test_the_steps_before_a_stop_are_equal():
