@@ -81,8 +81,8 @@ def draw(data: dict | None = None, *, ax: Axes | None = None, **line_kw) -> Axes
     h = data["h"]
     for tol, marker, error, word in zip(TOLERANCES, "os^", data["error"], ("tolerance ", "", ""), strict=True):
         ax.loglog(h, error, **role("reference") | {"marker": marker} | line_kw)
-        below = len(h) // 2 if tol > TOLERANCES[-1] else np.argmin(error)
-        label(ax, f"{word}$10^{{{np.log10(tol):.0f}}}$", (h[below], error[below]), (0, -0.6))
+        middle = len(h) // 2
+        label(ax, f"{word}$10^{{{np.log10(tol):.0f}}}$", (h[middle], error[middle]), (0, -0.6))
     ax.loglog(h, np.full_like(h, data["complex_error"]), **role("alternative") | line_kw)
     label(ax, "complex step", (h[-1], data["complex_error"]), (0, -0.4), ha="right")
     ax.set(xlabel="step $h$ of the difference", ylabel="relative error")

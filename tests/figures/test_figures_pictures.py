@@ -10,6 +10,7 @@ from PIL import Image
 from figures import _gallery, _io, _kept, _registry
 
 NAMES = _registry.names()
+ROUNDING = {"fd_vcurve": 3.0, "otd_gap": 3.0}  # they draw errors of rounding, which are others on another processor
 GALLERY = _registry.FOLDER / "gallery"
 PAGE = (_registry.FOLDER / "README.md").read_text(encoding="utf-8")
 
@@ -21,10 +22,18 @@ def committed(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_picture_is_what_is_drawn_today(name):
-    """From the full data, without a fault, and as near to the committed one as if this were moved by a pixel."""
+    """From the full data, without a fault, and as near to the committed one as if this were moved by a pixel or three."""
+    near = ROUNDING.get(name, 1.0) * _gallery.tolerance(committed(name))
     with _io.opened(name, _io.Request()) as drawing:
         assert drawing.faults == []
-        assert _gallery.distance(_gallery.drawn(drawing), committed(name)) <= _gallery.tolerance(committed(name))
+        assert _gallery.distance(_gallery.drawn(drawing), committed(name)) <= near
+
+
+@pytest.mark.parametrize("name", ROUNDING)
+def test_where_rounding_is_drawn_another_seed_is_told_apart(name):
+    with _io.opened(name, _io.Request(seed=1)) as drawing:
+        found = _gallery.distance(_gallery.drawn(drawing), committed(name))
+        assert found > ROUNDING[name] * _gallery.tolerance(committed(name))
 
 
 @pytest.mark.parametrize("name", ["adjoint_jumps", "minus_sign", "theta_accumulation"])
