@@ -58,7 +58,8 @@ class DensityTape(MLPTape):
 
     def pullback(self, s: int, a: Array, out: Array) -> None:
         super().pullback(s, a.dot(self.z_alone, self.a), self.z_bar)
-        self._second_order(self.slots[s], a)
+        if a[0, -1] or a[:, -1].any():  # not so for slopes without weight in a step's end, since nothing depends on Δ
+            self._second_order(self.slots[s], a)
         self.z_bar.dot(self.z_and_zero, out)  # f and τ don't depend on Δ
 
     def _second_order(self, slot: Slot, a: Array) -> None:
