@@ -84,7 +84,7 @@ class Slot:
         arrays = (block.x, block.u, tape.u_bar, tape.slopes)
         self.x, self.u, u_bar, self.slopes = ([array[i] for array in kind] for kind in arrays)
         self.z, self.a, self.first_bar = self.x[0][:, : net.n], u_bar[-1], u_bar[0]
-        self.last, self.clock = self.x[-1][:, : net.sizes[-2]], self.x[0][:, net.n + 1 :]
+        self.last_dot, self.clock = self.x[-1][:, : net.sizes[-2]].dot, self.x[0][:, net.n + 1 :]
         us = [scratch if s.of_value else u for scratch, u, s in zip(tape.scratch, self.u, net.sigmas, strict=False)]
         self.forward: list[Operation] = []
         for x, weights, u, value, y, width in zip(
@@ -105,7 +105,7 @@ class MLPTape:
     """
 
     def __init__(self, net: Layered, B: int) -> None:
-        self.net, self.B, tail = net, B, 1 + net.time
+        self.net, self.B, self.time, tail = net, B, net.time, 1 + net.time
         hidden = [width + tail for width in net.sizes[1:-1]]
         hidden[-1:] = net.sizes[1:-1][-1:]  # no 1 and t for the last layer
         self.widths = [net.n + tail, *hidden]
@@ -141,22 +141,22 @@ class MLPTape:
             fan_out = block.shape[1]
             weights[:, :fan_out] = block[: len(weights)]
             back[:fan_out, :fan_in] = block[:fan_in].T
-        self.b_last[...], self.c_last[...] = block[fan_in], block[-1]
+        self.bias[...] = self.b_last[...] = block[fan_in]
+        self.c_last[...] = block[-1]
 
     def linearize(self, s: int, z: Array, t: float, out: Array) -> None:
-        slot = self._slot(s)
+        slot = self.slots[s] if s < len(self.slots) else self._slot(s)
         slot.z[...] = z
-        slot.clock.fill(t)
+        if self.time:
+            slot.clock.fill(t)
+            np.add(self.b_last, np.multiply(self.c_last, t, self.bias), self.bias)
         for operation, operand, result in slot.forward:
             operation(operand, result)
-        slot.last.dot(self.weights[-1], out)  # f = x_{L−1} W_L + (b_L + c_L t)
-        if self.net.time:
-            np.add(self.b_last, np.multiply(self.c_last, t, self.bias), self.bias)
-            out += self.bias
-        else:
-            out += self.b_last
+        slot.last_dot(self.weights[-1], out)
+        np.add(out, self.bias, out)  # f = x_{L−1} W_L + (b_L + c_L t)
 
     def _slot(self, s: int) -> Slot:
+        """Slot s, made with all before it."""
         while s >= len(self.slots):
             blocks, i = divmod(len(self.slots), self.per_block)
             if i == 0:
