@@ -104,6 +104,24 @@ def test_D54_trace_against_complex_step_of_f(case, kind, seed):
     assert close(got, weight * sum(along), majorant(field, p, np.ones(p.z.shape[:-1]), probes).f)
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("kind", [None, *PROBES])
+def test_trace_and_gradient_to_twelve_digits(activation, depth, kind):
+    """Of nets as they begin, where terms hardly exceed their sums: 1e-12 of the largest entry, whatever the bounds."""
+    rng = np.random.default_rng(depth)
+    field = MLP([3, *depth * [7], 3], activation)
+    p = point(field, (4,), rng, field.init(rng))
+    c, probes = cotangent(p, depth), drawn(kind, field, p, depth)
+    _, tau, pullback = linearize_divergence(field, *p.at, probes)
+    pairs = [
+        (tau, trace(field.jacobian(*p.at), probes)),
+        *zip(pullback(p.a, c), blocks(field, p, c, probes), strict=True),
+    ]
+    for got, want in pairs:
+        assert np.max(abs(got - want)) <= 1e-12 * max(1.0, np.max(abs(want)))
+
+
 FORMULAS = {
     Linear: lambda z, theta: np.trace(theta.reshape(3, 3)),
     LotkaVolterra: lambda z, theta: theta[0] - theta[1] * z[1] + theta[3] * z[0] - theta[2],
@@ -307,6 +325,20 @@ def test_E40_the_variance_over_all_signs_is_its_closed_form(seed):
     variance, _ = predicted("rademacher", S)
     assert abs(np.mean((estimates - tau) ** 2) - variance) <= TOL * np.sum(abs(S)) ** 2
     assert variance <= predicted("gaussian", S)[0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_E40_the_variance_over_all_gaussian_probes_is_its_closed_form(seed):
+    """The mean of τ̂², of fourth degree in each probe, by a Gauss-Hermite rule of three points a dimension: exact."""
+    net = MLP([4, 6, 4])
+    S, p, tau = symmetric_part(net, seed)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(3)
+    probes, weight = np.array(list(product(nodes, repeat=4))), np.prod(list(product(weights, repeat=4)), axis=1)
+    estimates = np.array([divergence(net, *p.at, v[None]) for v in probes])
+    weight /= weight.sum()
+    size = np.sum(abs(S)) ** 2 * np.sum(nodes**4)
+    assert abs(weight @ estimates - tau) <= TOL * size
+    assert abs(weight @ (estimates - tau) ** 2 - predicted("gaussian", S)[0]) <= TOL * size
 
 
 @pytest.mark.parametrize("kind", PROBES)
