@@ -6,7 +6,7 @@ Samples of the base at t0 are carried to t1, and the density with them (Theorem 
 
 Its gradient in θ at fixed x is the adjoint of that solve, which starts at t0, where the loss is, and runs forward to
 t1. `likelihood_gradient` takes the adjoint there is; `forward_system` solves the note's last equation as corrected, a
-second way that shares no code with it.
+second way that shares with it the derivatives of f and τ but no sweep.
 """
 
 from collections.abc import Mapping
@@ -70,7 +70,7 @@ class LikelihoodGradient(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ContinuousFlow:
-    """A density in the manner of `scipy.stats`: `logpdf`, `rvs`, `score`; immutable, `fit` returns another one.
+    """A density in the manner of `scipy.stats`: `logpdf`, `rvs`, `score`; immutable, `training.fit` returns a new one.
 
     Parameters
     ----------
@@ -306,6 +306,10 @@ def reverse_kl(flow: ContinuousFlow, target: Target, z0: Any, method: str = "bac
     if missing:
         raise TypeError(f"target must have logpdf and score; {type(target).__name__} lacks {', '.join(missing)}")
     z0 = real_array("z0", z0, ("N", flow.n))
+    if not len(z0):
+        raise ValueError("z0 must hold at least one sample, got none")
+    real_array("target.logpdf(z0)", target.logpdf(z0), (len(z0),))
+    real_array("target.score(z0)", target.score(z0), z0.shape)
     dense = WithLogDensity(flow.field)
     solver, options = _solver(flow)
     there, pull_back = Differentiable(dense, method).solve(

@@ -320,6 +320,28 @@ def test_a_target_that_lacks_a_method_is_refused_before_any_work(lacking):
         reverse_kl(flow, target, np.zeros((2, 2)))
 
 
+@pytest.mark.parametrize(
+    ("part", "answer", "match"),
+    [
+        ("logpdf", np.zeros((2, 2)), r"target.logpdf\(z0\) must have shape \(2,\), got \(2, 2\)"),
+        ("score", 0.0, r"target.score\(z0\) must have shape \(2, 2\), got \(\)"),
+        ("score", np.full((2, 2), np.nan), r"target.score\(z0\) must be finite"),
+    ],
+)
+def test_a_target_that_answers_otherwise_is_refused_before_any_work(part, answer, match):
+    flow = ContinuousFlow(Forbidden(), np.ones(1))
+    flow.field.armed = True
+    target = Flat()
+    setattr(target, part, lambda z: answer)
+    with pytest.raises(ValueError, match=match):
+        reverse_kl(flow, target, np.zeros((2, 2)))
+
+
+def test_no_base_samples_are_refused():
+    with pytest.raises(ValueError, match="z0 must hold at least one sample, got none"):
+        reverse_kl(flow_of(MLP([2, 2])), Flat(), np.zeros((0, 2)))
+
+
 # ---- samples --------------------------------------------------------------------------------------------------------
 
 
