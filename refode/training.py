@@ -4,8 +4,8 @@ Training takes fixed RK4 steps, whose exact gradient is the discrete way's. Thei
 iteration: an optimiser that always sees the same grid learns to exploit its error, and scores above the true density
 on that grid and far below it on a finer one. Random grids, clipping and a moderate rate make that rare, not impossible:
 at a rate of 2e-2 two circles were cheated on 6 to 12 steps as well. Where in doubt train by a solver with a tolerance
-(`steps=None`). For the same reason nothing here is scored on the grid that trained it: `ContinuousFlow` solves
-adaptively.
+(`steps=None`). What a fit shows as it goes is the likelihood of noisy minibatches on their grids, which is no score:
+`ContinuousFlow.logpdf` solves adaptively.
 """
 
 import hashlib
@@ -130,6 +130,7 @@ def fit(
     data: Any,
     recipe: Recipe | None = None,
     *,
+    way: str = "discrete",
     running_cost: RunningCost | None = None,
     callback: Callback | None = None,
     checkpoint: str | Path | None = None,
@@ -141,12 +142,13 @@ def fit(
     Parameters
     ----------
     flow : where the fit starts; its field, base and span stay. Its options solve only if the recipe has no `steps`
+    way : to the gradient, as `method` of `adjoint`; the default marches on a tape, and is exact for the grid
     running_cost : a cost of z whose integral along a sample's path is taken off its log-likelihood
     callback : called after every iteration; a true answer ends the fit
     checkpoint : a file to which the state goes every `every` iterations and at the end, atomically. If it exists, the
         fit goes on from it, and ends with the bits it would have had without the interruption. ValueError if it is
-        of another fit: recipe, data, field, base, span or cost differ (by `repr`, or by the class where that has none
-        of its own), or the options where they matter
+        of another fit: recipe, data, field, base, span, way or cost differ (by `repr`, or by the class where that has
+        none of its own), or the options where they matter
     show : a line on stderr every `every` iterations
 
     A likelihood that is not finite ends the fit with a line on stderr and the last parameters at which it was; so does
@@ -154,10 +156,10 @@ def fit(
     """
     recipe = recipe or Recipe()
     data, every = _data(data, flow.n), count("every", every)
-    made_by = _identity(flow, data, recipe, running_cost)
+    begun, likelihood = time.perf_counter(), Likelihood(flow, method=way, running_cost=running_cost)
+    made_by = _identity(flow, data, recipe, way, running_cost)
     state = good = _resume(checkpoint, flow, recipe, made_by)
     _keep(checkpoint, made_by, state)  # a file that cannot be written is known now
-    begun, likelihood = time.perf_counter(), Likelihood(flow, running_cost=running_cost)
     spread = _spread(data, recipe)
     try:
         while state.k < recipe.iterations:
@@ -221,6 +223,7 @@ def fit_full_batch(
     flow: ContinuousFlow,
     data: Any,
     *,
+    way: str = "discrete",
     running_cost: RunningCost | None = None,
     show: bool = True,
     every: int = 10,
@@ -229,10 +232,11 @@ def fit_full_batch(
     """Maximise the likelihood of all of data (N, n) by `scipy.optimize.minimize`, L-BFGS-B by default.
 
     Every evaluation solves as the flow does, adaptively unless its options say otherwise. The flow returned has the
-    best parameters met, also after Ctrl-C or a solve that fails. options go to `minimize`.
+    best parameters met, also after Ctrl-C or a solve that fails. `way` is the way to the gradient, as `method` of
+    `adjoint`; options go to `minimize`, its `method` among them.
     """
     data, every = _data(data, flow.n), count("every", every)
-    likelihood, values = Likelihood(flow, running_cost=running_cost), list[float]()
+    likelihood, values = Likelihood(flow, method=way, running_cost=running_cost), list[float]()
     best = [(-np.inf, flow.theta)]
 
     def mean_loss(theta: Array) -> tuple[float, Array]:
@@ -250,7 +254,9 @@ def fit_full_batch(
     return flow.with_theta(best[0][1])
 
 
-def _identity(flow: ContinuousFlow, data: Array, recipe: Recipe, running_cost: RunningCost | None) -> dict[str, str]:
+def _identity(
+    flow: ContinuousFlow, data: Array, recipe: Recipe, way: str, running_cost: RunningCost | None
+) -> dict[str, str]:
     """What makes a fit this one and no other, in words that another process finds too."""
     field = flow.field
     parts = {
@@ -259,6 +265,7 @@ def _identity(flow: ContinuousFlow, data: Array, recipe: Recipe, running_cost: R
         "field": f"{field!r} (n = {field.n}, m = {field.m})",
         "base": flow.base,
         "span": f"{flow.t0!r} to {flow.t1!r}",
+        "way": way,
         "cost": running_cost,
         "options": dict(flow.options) if recipe.steps is None else "those of a grid",
     }

@@ -189,6 +189,23 @@ def test_without_a_grid_the_fit_solves_as_the_flow_does():
     assert np.allclose(log.last.adam.m, -0.1 * found.theta / 16, rtol=1e-6, atol=1e-8)
 
 
+def test_another_way_to_the_gradient_is_taken_where_it_is_named():
+    """On a grid as coarse as this the note's adjoint is seen to differ from the gradient of the steps (E21)."""
+    recipe, flow = replace(SHORT, iterations=1, steps=(2, 2), noise=0.0, clip=np.inf), small()
+    rng = np.random.Generator(np.random.PCG64(0))
+    x, on_grid = DATA[rng.integers(40, size=16)], replace(flow, options={"method": "RK4", "step": 0.5})
+    moved = {}
+    for way in ("discrete", "backsolve"):
+        log = Log()
+        fit(flow, DATA, recipe, way=way, callback=log, show=False)
+        moved[way] = log.last.adam.m
+        assert np.allclose(moved[way], -0.1 * on_grid.likelihood_gradient(x, method=way).theta / 16, rtol=1e-9)
+    assert 1e-6 < np.linalg.norm(moved["backsolve"] - moved["discrete"]) / np.linalg.norm(moved["discrete"]) < 0.1
+    for fitted in (fit, fit_full_batch):
+        with pytest.raises(ValueError, match=r"method must be one of .*got 'discreet'; did you mean 'discrete'"):
+            fitted(flow, DATA, way="discreet")
+
+
 @pytest.mark.parametrize("along", [0.0, 0.5])
 def test_few_points_make_a_small_batch(along):
     log = Log()
@@ -280,18 +297,19 @@ class Renamed(MLP):
         ({"t0": -0.5}, "span 0.0 to 1.0 there, -0.5 to 1.0.* here"),
         ({"t1": 2.0}, "span 0.0 to 1.0 there, 0.0 to 2.0.* here"),
         ({"running_cost": KineticEnergy(MLP([2, 5, 2]))}, "cost None there, KineticEnergy.* here"),
+        ({"way": "backsolve"}, "way discrete there, backsolve here"),
     ],
 )
 def test_a_checkpoint_of_another_fit_is_refused(tmp_path, changed, match):
     fit(small(), DATA, SHORT, checkpoint=tmp_path / "state", show=False)
-    arguments = {"data": DATA, "recipe": SHORT, "running_cost": None} | changed
+    arguments = {"data": DATA, "recipe": SHORT, "way": "discrete", "running_cost": None} | changed
     field = changed.get("field", small().field)
     theta = np.zeros(field.m)
     parts = {name: changed[name] for name in ("base", "t0", "t1") if name in changed}
     with pytest.raises(ValueError, match=f"state is of another fit: {match}[^;]*$"):
         fit(
             ContinuousFlow(field, theta, **parts), arguments["data"], arguments["recipe"],
-            running_cost=arguments["running_cost"], checkpoint=tmp_path / "state", show=False,
+            way=arguments["way"], running_cost=arguments["running_cost"], checkpoint=tmp_path / "state", show=False,
         )  # fmt: skip
 
 
@@ -541,7 +559,7 @@ def test_a_full_batch_fit_takes_minimizes_options_and_a_running_cost():
     flow = small(rtol=1e-5)
     free = fit_full_batch(flow, DATA, show=False, method="BFGS", options={"maxiter": 8})
     cost = WeightedSum((10.0, KineticEnergy(flow.field)))
-    paid = fit_full_batch(flow, DATA, running_cost=cost, show=False, options={"maxiter": 8})
+    paid = fit_full_batch(flow, DATA, way="backsolve", running_cost=cost, show=False, options={"maxiter": 8})
     assert free.logpdf(DATA).mean() > flow.logpdf(DATA).mean()
     assert energy(paid) < 0.5 * energy(free)
 
