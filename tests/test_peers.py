@@ -5,6 +5,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
+from benchmarks import bench_peers
 from benchmarks.peers import cases, refode_, report, timing
 
 TOL = 1e-9  # of every solve here; three digits are left for what a step's error becomes in a gradient
@@ -32,6 +33,19 @@ def test_every_side_has_refodes_loss_and_gradient(library, problem):
         assert got.z0.shape == case.z0.shape, name
         assert abs(got.value - want.value) < 1e-6 * abs(want.value), name
         assert cases.error(got, want) < 1e-6, name
+
+
+@pytest.mark.parametrize("gone", bench_peers.LIBRARIES[1:])
+def test_a_library_that_is_not_installed_is_named_and_left_out(gone, monkeypatch, capsys):
+    def found(name):
+        if name == f"peers.{gone}_":
+            raise ModuleNotFoundError(f"No module named {gone!r}", name=gone)
+        return name
+
+    monkeypatch.setattr(bench_peers, "import_module", found)
+    others = [f"peers.{library}_" for library in bench_peers.LIBRARIES if library != gone]
+    assert bench_peers.available(bench_peers.LIBRARIES) == others
+    assert capsys.readouterr().out == f"{gone} left out: {gone} is not installed\n"
 
 
 @pytest.mark.parametrize("problem", SMALL)

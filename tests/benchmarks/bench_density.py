@@ -19,17 +19,15 @@ import os
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 import argparse
-import platform
 import sys
 from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
-import scipy
+from bench_vjp import machine
 from scipy.optimize import minimize_scalar
 from scipy.stats import gaussian_kde
 
-import refode
 from figures import image_density
 from refode import MLP, datasets
 from refode.flows import ContinuousFlow
@@ -87,12 +85,6 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--iterations", type=int, help="other than the recipe's")
     words.add_argument("--trap", action="store_true", help="train on one grid, score on two")
     return words
-
-
-def machine() -> str:
-    versions = f"python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}"
-    threads = f"{os.environ['OPENBLAS_NUM_THREADS']} BLAS thread, {os.cpu_count()} cores"
-    return f"refode {refode.__version__}, {versions}, {platform.machine()}, {threads}"
 
 
 def row(data: str, seed: int, problem: Problem) -> tuple[float, ...]:

@@ -12,9 +12,12 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = os.environ[
 
 from figures import memory
 
+from .bench_vjp import machine
+
 
 def main() -> None:
     """Print the peaks, in states over the steps and in outputs of a layer over the layers, and how they grow."""
+    print(machine())
     found = memory.data()
     print(f"{found['batch']} pendulums by RK45, one state is {found['state_kb']:.0f} kB; peaks in states")
     print(row("accepted steps", found["steps"]) + "   a step")

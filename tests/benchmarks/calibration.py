@@ -26,6 +26,8 @@ from figures._calibration import LOST, METHODS, case, study, true_gradient, verd
 from figures._kept import kept
 from figures.error_calibration import COUNT, FIRST_SEED
 
+from .bench_vjp import machine
+
 SEED = FIRST_SEED
 WANTED = {"cover": 0.95, "worst": 0.90, "share": 0.75, "correlation": 0.7}
 __all__ = ["METHODS", "SEED", "case", "study", "true_gradient", "verdict"]
@@ -38,6 +40,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--kept", action="store_true", help="measure nothing: judge the study of the figure")
     asked = parser.parse_args()
+    if not asked.kept:
+        print(machine())
     found = kept("error_calibration", asked.seed - SEED) if asked.kept else study(asked.seed, asked.count)
     print(*report(found), sep="\n")
 
