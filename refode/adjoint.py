@@ -1,7 +1,8 @@
 """The gradient of a loss of an ODE's solution: one call, several ways, one answer.
 
-Every way gives a(t0), the sum of the loss's cotangents carried back along the trajectory; what is made of it is the
-same for all: the cotangent at t0 itself, the gradients in the times, a direct dependence on θ. Note: §2.2.
+Every way finds what the loss's cotangents, carried back along the trajectory, sum to at t0: a(t0), by whatever name.
+What is made of it is the same for all: the cotangent at t0 itself, the gradients in the times, a direct dependence on
+θ. Note: §2.2.
 """
 
 import warnings
@@ -63,7 +64,8 @@ class Gradient:
         None where a is not solved
     error : estimates of the relative L2 errors in z0 and θ: not bounds, but right within a factor of ten on most
         problems (`refode.sensitivities.error`). From the reconstruction error or the drift, and, with error=True, from
-        a second witness; None for "forward". What a loss gives directly, dL_dz[0] or dL_dtheta, is taken as exact
+        a second witness; None for "forward", and for a linear field under fixed steps, where neither tells. What a loss
+        gives directly, dL_dz[0] or dL_dtheta, is taken as exact
     """
 
     z0: Array
@@ -112,9 +114,10 @@ def adjoint(
     checkpoints : how many states "checkpointed" goes back to, evenly chosen of the accepted steps; by default the
         square root of their number. For "discrete" after keep="times", how many states it holds at once, at least 2,
         by default 16: it computes those of N steps again, up to log N / log checkpoints times
-    error : ask a second witness for the error too, another way to the same gradient along the accepted steps, at about
-        half the cost again: for a reverse solve backpropagation, which needs keep="steps", "stages" or "dense"; for
-        "discrete" a reverse solve on steps twice as long, which needs keep="dense". Its evaluations are counted
+    error : ask a second witness for the error too, another way to the same gradient along the accepted steps, which
+        takes a third to a half as long as the solve and its gradient together, in the median: for a reverse solve
+        backpropagation, which needs keep="steps", "stages" or "dense"; for "discrete" a reverse solve on steps twice as
+        long, which needs keep="dense". Its evaluations are counted
     max_nfev : bound on the evaluations of the further solve, by default that of the trajectory's
 
     Raises TypeError or ValueError for bad input, before any work; SolveError with direction "reverse" if the solve back
@@ -161,7 +164,9 @@ def _task(
     max_nfev: Any,
 ) -> Task:
     if method == "discrete" and not (solver is None and rtol is None and atol is None):
-        raise ValueError('method "discrete" solves nothing: it takes no solver, rtol or atol')
+        raise ValueError(
+            'method "discrete" solves nothing: solver, rtol and atol are for ways that do, "backsolve" say'
+        )
     if seminorm and method not in SEMINORM:
         raise ValueError(f"seminorm belongs to {', '.join(SEMINORM)}; got method {method!r}")
     if checkpoints is not None and method not in ("checkpointed", "discrete"):

@@ -571,7 +571,7 @@ def test_a_running_cost_against_complex_step_of_a_quadrature(way, backward):
         ({"atol": np.inf}, ValueError, "atol must be finite"),
         ({"max_nfev": 0}, ValueError, "max_nfev must be at least 1, got 0"),
         ({"max_nfev": 1e4}, TypeError, "max_nfev must be a whole number, got 10000.0"),
-        ({"method": "discrete", "rtol": 1e-6}, ValueError, "solves nothing: it takes no solver, rtol or atol"),
+        ({"method": "discrete", "rtol": 1e-6}, ValueError, "solves nothing: solver, rtol and atol are for"),
         ({"method": "discrete", "atol": 1e-6}, ValueError, "solves nothing"),
         ({"method": "discrete", "solver": "RK45"}, ValueError, "solves nothing"),
         ({"method": "forward", "seminorm": True}, ValueError, "seminorm belongs to backsolve, checkpointed, interp"),

@@ -22,7 +22,7 @@ from refode.steppers import tableau
 from refode.testing import Problem, problems, reference_gradient
 
 EPS = np.finfo(float).eps
-EXPLICIT = ["RK23", "RK45", "DOP853", "Euler", "RK4"]
+EXPLICIT = ["RK23", "RK45", "Tsit5", "DOP853", "Euler", "RK4"]
 OPTIONS = {"Euler": {"step": 0.11}, "RK4": {"step": 0.17}}
 BLOCKS = ("z0", "theta", "times")
 seeds = st.integers(0, 2**32 - 1)

@@ -113,6 +113,23 @@ def test_the_steps_keep_the_tolerance(seed, method):
     assert sum(steps.h) == pytest.approx(times[-1] - times[0], rel=1e-12)
 
 
+@settings(deadline=None, max_examples=25)
+@given(seeds, st.sampled_from(ADAPTIVE), st.booleans())
+def test_the_gradient_is_that_of_solve_and_adjoint_to_the_tolerance(seed, method, crowded):
+    """The same method on other steps: they differ by no more than either does from a tight solve, both times."""
+    field, theta, z0, times, dL_dz = case(seed, crowded)
+
+    def plainly(**options):
+        plain = solve(field, z0, theta, times, keep="steps", **options)
+        gradient = adjoint(plain, dL_dz, method="discrete")
+        return np.append(gradient.z0, gradient.theta)
+
+    exact, tolerances = plainly(method="DOP853", rtol=1e-12, atol=1e-14), {"rtol": 1e-7, "atol": 1e-9}
+    got = np.concatenate([x.ravel() for x in Taped(field).solve(z0, theta, times, method, **tolerances)[1](dL_dz)])
+    # Interpolants err by some tens of tolerances, and errors grow on the way, for both by the same factor.
+    assert relative(got, exact) <= 10 * relative(plainly(method=method, **tolerances), exact) + 1e-6
+
+
 @settings(deadline=None, max_examples=15)
 @given(seeds, st.sampled_from(FIXED), st.booleans())
 def test_fixed_steps_are_those_of_solve(seed, method, crowded):

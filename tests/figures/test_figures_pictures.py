@@ -22,7 +22,7 @@ def committed(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_picture_is_what_is_drawn_today(name):
-    """From the full data, without a fault, and as near to the committed one as if this were moved by a pixel or three."""
+    """From the full data, without a fault, and as near to the committed one as if this were moved by a pixel."""
     near = ROUNDING.get(name, 1.0) * _gallery.tolerance(committed(name))
     with _io.opened(name, _io.Request()) as drawing:
         assert drawing.faults == []
