@@ -19,6 +19,7 @@ import tracemalloc
 import warnings
 from functools import partial
 from pathlib import Path
+from textwrap import wrap
 from time import perf_counter
 
 import numpy as np
@@ -347,7 +348,6 @@ def computed(th, **how):
     """The loss as the solver computes it, at theta."""
     z = solve(net, z0, th, ends, **how).z[-1]
     return 0.5 * np.sum((z - y) ** 2)
-
 v = np.random.default_rng(0).normal(size=m)
 v /= norm(v)
 # %%
@@ -563,7 +563,7 @@ check("fails", "at rtol 1e-12 u(0) is off by over 1e4", abs(u[0]) > 1e4, 1, 0)
 # To none: what was forgotten is not in the numbers any more. A way that solves
 # z back inherits this. Six ways on a contracting field, Van der Pol's with μ =
 # 3, from (2, 0) over six units of time, at rtol 1e-6. Predict first which of
-# them survive. (A solve that stops says where; or says "underflow in dt".)
+# them survive. (Where others say "underflow in dt", a SolveError says more.)
 # %%
 def exactly(T):
     """The gradient in (z0, theta) of a solve over [0, T], (3,)."""
@@ -571,7 +571,6 @@ def exactly(T):
         vdp, x[:2], x[2:], [0, T])[1] - y) ** 2), np.append(corner, mu))
 
 truth = exactly(6)
-
 def on_van_der_pol(way, **how):
     """The larger error, and what was said."""
     tr = solve(vdp, corner, mu, [0, 6], rtol=1e-6, atol=1e-8, keep=KEEP[way])
@@ -580,13 +579,14 @@ def on_van_der_pol(way, **how):
         try:
             g = adjoint(tr, cotangents(tr), method=way, **how)
         except SolveError as reason:
-            return np.inf, str(reason).split(":")[0]
+            return np.inf, str(reason)
     found = max(off(g.z0, truth[:2]), off(g.theta, truth[2:]))
     return found, "warned" if caught else ""
 # %%
 survived = {way: on_van_der_pol(way) for way in KEEP}
 for way, (found, said) in survived.items():
-    print(f"    {way:13} off by {found:6.0e}  {said}")
+    print(f"    {way:13} off by {found:6.0e}  {said.split(':')[0]}")
+print(*wrap(survived["backsolve"][1], 70), sep="\n    ")
 check("fails", "backsolve fails and says so",
       survived["backsolve"][0] > 0.1 and survived["backsolve"][1] != "", 1, 0)
 for way in list(KEEP)[1:]:
@@ -598,7 +598,7 @@ for way in list(KEEP)[1:]:
 # %%
 for k in (1, 2, 5, 10, 20, 40):
     found, said = on_van_der_pol("checkpointed", checkpoints=k)
-    print(f"    checkpoints {k:2}: off by {found:6.0e}  {said}")
+    print(f"    checkpoints {k:2}: off by {found:6.0e}  {said.split(':')[0]}")
 twenty = on_van_der_pol("checkpointed", checkpoints=20)[0]
 check("fails", "20 checkpoints: right to 1e-3", twenty, 0, 1e-3)
 # %% [markdown]
@@ -660,7 +660,8 @@ for way, keep in KEEP.items():
           f"{survived[way][0]:12.0e}")
 # %% [markdown]
 # - A network trained on data: `discrete`. It is cheap, exact for the numbers
-#   that came back, never unstable, and holds a few states a step.
+#   that came back, never unstable, and holds a few states a step. (So `fit`
+#   and `loss_and_gradient` take it, on a tape of all activations: more, fast.)
 # - Memory is the limit: `discrete` from keep="times", at twice the f or more;
 #   or `backsolve`, if the field does not contract much, with an eye on
 #   `reconstruction_error`.
@@ -677,11 +678,10 @@ for way, keep in KEEP.items():
 # signs, t0, unused parameters: section 2. Which way computes what: section 3.
 # Backprop or differences disagree: section 4. Backward nfev, O(1) memory,
 # batches, own times: section 5. Explosions, "underflow", checkpoints without
-# effect: section 6. How wrong it is: section 7.
+# effect: section 6. How wrong it is: section 7. Probes: `continuous_flows.py`.
 # %%
 if FIGURES:
     from figures._io import write
-
     for name in ("otd_gap", "reverse_drift", "adjoint_jumps", "memory"):
         write(name, Path(FIGURES))
 # %% [markdown]

@@ -993,7 +993,7 @@ for steps in (8, 512):
 # a nat, which no density does but by cheating. (The 1e-10 is rounding: 2048
 # stages of 1e-16, on numbers of size 32.) An optimiser finds this by itself:
 # trained and scored on one grid of 8 steps, flows have beaten the truth, and
-# lost several nats when solved finely. So no score in this project is taken
+# lost a nat and more when solved finely. So no score in this project is taken
 # on the grid that trained it, and training draws the number of its steps anew
 # each time, which makes such cheating rare; a tolerance rules it out.
 #

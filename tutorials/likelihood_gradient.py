@@ -654,4 +654,4 @@ ledger.finish()
 #    with 0.837 fell from −3.5 to −9.2, while the corrected one rose to −2.1
 #    (section 6).
 # 3. Is the gradient easier than log p? No: 50.4 f against 16.8 f with the
-#    exact trace, 6.2 f against 2.1 f with one probe (section 5).
+#    exact trace, 6.1 f against 2.0 f with one probe (section 5).
