@@ -12,7 +12,7 @@ it costs is their overhead.
 """
 
 from dataclasses import dataclass, field
-from math import ceil, isfinite, sqrt, ulp
+from math import ceil, hypot, inf, isfinite, sqrt, ulp
 
 import numpy as np
 from scipy.integrate import DOP853, RK23, RK45, OdeSolver
@@ -22,9 +22,11 @@ from refode.tape import Tape
 from refode.types import Array
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0  # SciPy's: of the ideal next step, and by how much it may change at most
-FIRST = 2.0  # of the step that would do, as guessed below, half: in the median of random nets and classical fields
-EVEN = 4  # so many steps before a stop are equal, whose errors add up to less than those of long ones and a short one
-FAR = 1e50  # times beyond are left to `solve`: a tape takes t for a unit's value too, to the fourth power, and times 0
+FIRST = 2.0  # makes the guess below half of the step that would do, in the median of random nets and classical fields
+EVEN = 4  # so many steps before a stop or fewer are even: errors add up to less than of long ones and a short one
+FAR = (
+    1e50  # times beyond are left to `solve`: a tape of many layers takes t for a unit's value too, squared, and times 0
+)
 MARCHING = (RK23, RK45, Tsit5, DOP853, Euler, RK4)
 
 
@@ -119,7 +121,7 @@ class March:
             while self.interpolates and j < last and abs(t[j + 1] - now) <= natural:
                 j += 1
             distance = abs(t[j] - now)
-            left = ceil(distance / natural)
+            left = ceil(distance / natural)  # steps, if the natural one stays as it is
             way = distance / left if left <= EVEN else natural
             end = t[j] if left <= 1 else now + sign * way
             h = abs(end - now)
@@ -135,7 +137,7 @@ class March:
                 continue
             if h > SHRINK * natural:  # a step that a stop cut shorter than that tells nothing of the next
                 ideal = h * SAFETY * error**self.exponent if error > 0 else GROW * h
-                natural = min(ideal, h if refused else max(natural, GROW * h))
+                natural = min(ideal, natural if refused else max(natural, GROW * h))
             refused = False
             i = self._observe(steps, k, now, end, i, z)
             self._accept(steps, end - now)
@@ -185,16 +187,16 @@ class March:
         if len(scaled) == 1:
             return h * _rms(scaled[0])
         fifth, third = h * _rms(scaled[0]), h * _rms(scaled[1])
-        return fifth**2 / sqrt(fifth**2 + 0.01 * third**2) if fifth else 0.0
+        return fifth * (fifth / hypot(fifth, 0.1 * third)) if fifth else 0.0
 
     def _first_step(self, t: float, sign: float, span: float, size: Array) -> float:
-        """A guess; one Euler step shows how fast f changes.
+        """A guess. One Euler step of h0 shows how fast f changes: |ÿ| ≈ |f(y + h0 ẏ) − ẏ| / h0, |·| as in `_error`.
 
-        A step errs by C h^(q+1) |y^(q+1)|, in units of the tolerance. If derivatives go on as the first ones do, from
-        |ẏ| to |ÿ| or from |y| to |ÿ|, then |y^(q+1)| is λ^q |ẏ| with λ = |ÿ|/|ẏ|, or λ^(q+1) |y| with λ² = |ÿ|/|y|. The
-        larger counts: where ẏ passes through 0, or y is far from 0 for good, one of the two tells nothing. Hairer,
-        Nørsett and Wanner, from whom the rest is, take h^(q+1) = 0.01 / max(|ẏ|, |ÿ|), in the median an eighth of what
-        would do.
+        A step errs by C h^(q+1) |y^(q+1)|, which is 1 for h = (C |y^(q+1)|)^−p, p = 1/(q+1). If derivatives go on
+        growing by λ = |ÿ|/|ẏ|, then |y^(q+1)| = λ^q |ẏ|; FIRST is C^−p. Where ẏ passes through 0 that is far too much:
+        h is no less than Hairer, Nørsett and Wanner's (0.01 / max(|ẏ|, |ÿ|))^p, elsewhere an eighth of what would do.
+        Where ÿ does it is too little: h is at most 100 h0. Their h0 is a hundredth of |y|/|ẏ|; here it is no longer
+        than (0.01 / |ẏ|)^p, since the size of a y far from 0 says nothing of how fast f changes.
         """
         scale, p = self.atol + self.rtol * size, -self.exponent
         k0, k1 = self.slopes[0], self.slopes[1]
@@ -206,10 +208,10 @@ class March:
         d2 = _rms((k1 - k0) / scale) / h0
         if not isfinite(d1 + d2):
             raise Lost
-        if known and d2 > 0:
-            h1: float = FIRST * min((d1 / d2) ** (1 - p) * d1**-p, sqrt(d0 / d2) * d0**-p)
-        else:
-            h1 = max(1e-6, h0 * 1e-3) if max(d1, d2) <= 1e-15 else (0.01 / max(d1, d2)) ** p
+        most = max(d1, d2)
+        h1: float = (0.01 / most) ** p if most > 1e-15 else max(1e-6, h0 * 1e-3)
+        if known:
+            h1 = max(h1, FIRST * (d1 / d2) ** (1 - p) * d1**-p if d2 > 0 else inf)
         return min(100 * h0, h1, span)
 
 
