@@ -1,7 +1,7 @@
 """The tape of an MLP's density, one hidden layer: the lines of `mlp_divergence.one_hidden` beside the MLP's own.
 
-Of ū = σ′ ∘ a W_2ᵀ + c σ″ ∘ μ, the cotangent of the hidden layer, the second part is never made. Only its two products
-are wanted, and they are thin:
+Of ū = σ′ ∘ a W_2ᵀ + c σ″ ∘ μ, the cotangent of the hidden layer, c = −a_Δ that of τ (and c̄_1 of the weights of time),
+the second part is never made. Only its two products are wanted, and they are thin:
 
     z̄ += c (σ″ (μ ∘ W_1)ᵀ),        [W̄_1; b̄_1; c̄_1] += (c [z, 1, t])ᵀ σ″ ∘ μ
 
@@ -32,6 +32,8 @@ class DensityTape(MLPTape):
         self.c_like_z, self.c_like_x = -last.repeat(n, axis=1), -last.repeat(fan_in, axis=1)
         self.f, self.a, self.z_bar, self.added, self.c = (np.empty((B, n)) for _ in range(5))
         self.c_wide, self.cx = np.empty((B, fan_in)), np.empty((B, fan_in))
+        thin = (self.f, self.a, self.z_bar, self.added, self.c, self.c_wide, self.cx)
+        self.scratch_bytes += sum(array.nbytes for array in thin)
 
     def bind(self, theta: Array) -> None:
         super().bind(theta)
@@ -58,7 +60,7 @@ class DensityTape(MLPTape):
 
     def pullback(self, s: int, a: Array, out: Array) -> None:
         super().pullback(s, a.dot(self.z_alone, self.a), self.z_bar)
-        if a[0, -1] or a[:, -1].any():  # not so for slopes without weight in a step's end, since nothing depends on Δ
+        if a[0, -1] or a[:, -1].any():  # not at a stage with b_i = 0: a_Δ comes from a step's end alone
             self._second_order(self.slots[s], a)
         self.z_bar.dot(self.z_and_zero, out)  # f and τ don't depend on Δ
 
@@ -68,7 +70,7 @@ class DensityTape(MLPTape):
         a.dot(self.c_like_x, self.c_wide)
         self.mu_bar += self.c_wide[:, 0].dot(slope)  # μ̄ = Σ c σ′
         if self.of_tanh:
-            made = np.multiply(slope, slot.x[1], slope)
+            made = np.multiply(slope, slot.x[1], slope)  # y σ′, over σ′, which nobody asks for again
         else:
             self.curvature(slot.u[0], slot.x[1], slope, made)
         made.dot(self.mu_W1, self.added)

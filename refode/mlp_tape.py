@@ -46,7 +46,10 @@ class Layered(Protocol):
 
 
 class Block:
-    """What several evaluations leave behind: of every layer [x_l, 1, t], and u_l where σ′ is not known from x_l."""
+    """What several evaluations leave behind: of every layer [x_l, 1, t], of the last hidden one x_l alone.
+
+    And u_l where σ′ is not known from x_l.
+    """
 
     def __init__(self, tape: "MLPTape") -> None:
         self.x = [np.ones((tape.per_block, tape.B, width)) for width in tape.widths]
@@ -91,7 +94,7 @@ class Slot:
             self.x, tape.weights, us, tape.values, self.x[1:], net.sizes[1:], strict=False
         ):
             self.forward += _products(x, weights, u)  # u_l = [x_{l−1}, 1, t] [W_l; b_l; c_l]
-            self.forward.append((value, u, y))  # x_l = σ_l(u_l), and 1 and t beside it, copied, if that is an input
+            self.forward.append((value, u, y))  # x_l = σ_l(u_l), and over what that left in columns for 1 and t these
             self.forward += [(np.positive, *mark) for mark in zip(self.x[0].T[net.n :], y.T[width:], strict=False)]
         back = [_products(u_bar[k + 1], tape.back[k + 1], u_bar[k]) for k in range(len(self.u))]
         self.back = list(zip(back, u_bar, self.slopes, strict=False))[::-1]
@@ -100,16 +103,16 @@ class Slot:
 class MLPTape:
     """Evaluations of an MLP for states (B, n); `refode.tape` says the rest.
 
-    u_l and ū_l have columns for 1 and t as well, so that all arrays are contiguous; the weights that lead there are 0.
-    Raises TapeFull above a gigabyte.
+    u_l and ū_l of all hidden layers but the last have columns for 1 and t as well, so that all arrays are contiguous;
+    the weights that lead there are 0. Raises TapeFull above a gigabyte.
     """
 
     def __init__(self, net: Layered, B: int) -> None:
-        self.net, self.B, self.time, tail = net, B, net.time, 1 + net.time
+        self.net, self.B, tail = net, B, 1 + net.time
         hidden = [width + tail for width in net.sizes[1:-1]]
         hidden[-1:] = net.sizes[1:-1][-1:]  # no 1 and t for the last layer
         self.widths = [net.n + tail, *hidden]
-        inputs = [*self.widths[:-1], net.sizes[-2]]
+        inputs = [*self.widths[:-1], net.sizes[-2]]  # the last layer's has 1 and t only if it is z; they are left out
         self.weights = [np.zeros(s) for s in zip(inputs, [*hidden, net.n], strict=True)]
         self.back = [np.zeros(s) for s in zip([*hidden, net.n], [net.n, *hidden], strict=True)]
         self.b_last, self.c_last, self.bias = (np.zeros((B, net.n)) for _ in range(3))  # a row a sample
@@ -133,7 +136,8 @@ class MLPTape:
         kept = sum(self.widths)
         kept += sum(u.shape[1] for u, sigma in zip(self.scratch, net.sigmas, strict=False) if not sigma.of_value)
         self.block_bytes = self.per_block * (8 * B * kept + VIEWS)
-        self.scratch_bytes = sum(array.nbytes for array in (*self.scratch, *self.u_bar, *self.slopes))
+        of_samples = (*self.scratch, *self.u_bar, *self.slopes, self.b_last, self.c_last, self.bias)
+        self.scratch_bytes = sum(array.nbytes for array in of_samples)
 
     def bind(self, theta: Array) -> None:
         blocks = self.net.blocks(theta)
@@ -141,13 +145,14 @@ class MLPTape:
             fan_out = block.shape[1]
             weights[:, :fan_out] = block[: len(weights)]
             back[:fan_out, :fan_in] = block[:fan_in].T
-        self.bias[...] = self.b_last[...] = block[fan_in]
-        self.c_last[...] = block[-1]
+        *_, (_, b, c) = self.net.layers(theta)
+        self.bias[...] = self.b_last[...] = b
+        self.c_last[...] = c
 
     def linearize(self, s: int, z: Array, t: float, out: Array) -> None:
         slot = self.slots[s] if s < len(self.slots) else self._slot(s)
         slot.z[...] = z
-        if self.time:
+        if self.net.time:
             slot.clock.fill(t)
             np.add(self.b_last, np.multiply(self.c_last, t, self.bias), self.bias)
         for operation, operand, result in slot.forward:
@@ -200,7 +205,7 @@ class MLPTape:
         theta_bar = np.empty(self.net.m)
         for block, total in zip(self.net.blocks(theta_bar), self.totals, strict=False):
             block[: len(total)] = total[:, : block.shape[1]]
-        block[len(total) :] = self.totals[-1]
+        block[self.net.sizes[-2] :] = self.totals[-1]  # the last one's [b̄; c̄]
         return theta_bar
 
 

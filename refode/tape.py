@@ -35,7 +35,7 @@ class Tape(Protocol):
         """Begin a sweep back: θ̄ ← 0."""
 
     def pullback(self, s: int, a: Array, out: Array, /) -> None:
-        """out ← a ∇§1 f at slot s, and θ̄ grows by a ∇§3 f. From the last slot that counts down to 0, none left out."""
+        """out ← a ∇§1 f at slot s, and θ̄ grows by a ∇§3 f. From the last slot that counts down to 0, each once."""
 
     def theta_bar(self) -> Array:
         """θ̄ (m,), the sum over the sweep's pullbacks; the caller's to keep."""

@@ -155,23 +155,25 @@ STEEP = Activation("steep", steep, steep_slope, lambda u, y, slope: -2 * y * slo
 def test_activations_of_somebody_else(activation):
     """They may return what they were given, and need not be defined beyond what they return."""
     rng = np.random.default_rng(5)
-    net = MLP([2, 5, 2], activation, time=True)
-    for field in (net, WithLogDensity(net)):
+    for field in (MLP([2, 5, 4, 2], activation, time=True), WithLogDensity(MLP([2, 5, 2], activation, time=True))):
         found = tape(field, (3, field.n))
         assert not isinstance(found, PullbackTape)
-        with np.errstate(invalid="ignore"):  # as in a march
-            check(field, found, net.init(rng, 0.5), (3, field.n), 2, 6)
+        net = field if isinstance(field, MLP) else field.field
+        for seed in range(4):  # where such columns are, only some cotangents meet them
+            with np.errstate(invalid="ignore"):  # as in a march
+                check(field, found, net.init(rng, 0.5), (3, field.n), seed, 6)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("t", [FAR, -FAR])
 def test_the_columns_of_time_do_no_harm_as_far_as_a_march_goes(activation, t):
-    """Where a unit has u, they have t, and σ″ of that meets zeros: infinite it must not be."""
-    rng, net = np.random.default_rng(6), MLP([2, 5, 2], activation, time=True)
-    theta = net.init(rng)
-    for _, _, c in net.layers(theta):
-        c *= 1 / FAR
-    for field in (net, WithLogDensity(net)):
+    """Where a unit of an inner layer has x, they have t, and σ′ of that meets zeros: infinite it must not be."""
+    rng = np.random.default_rng(6)
+    for field in (MLP([2, 5, 4, 2], activation, time=True), WithLogDensity(MLP([2, 5, 2], activation, time=True))):
+        net = field if isinstance(field, MLP) else field.field
+        theta = net.init(rng)
+        for _, _, c in net.layers(theta):
+            c *= 1 / FAR
         found, (z, a) = tape(field, (3, field.n)), rng.normal(size=(2, 3, field.n))
         found.bind(theta)
         found.linearize(0, z, t, rows(z.shape))
@@ -204,10 +206,14 @@ def test_a_tape_does_not_take_all_the_memory(monkeypatch):
         large.linearize(0, np.ones((LARGEST, 2)), 0.0, np.empty((LARGEST, 2)))
 
 
-@pytest.mark.parametrize("net", [MLP([2, 5, 2]), MLP([2, 16, 16, 2], "softplus"), WithLogDensity(MLP([2, 8, 2]))])
-def test_a_tape_takes_about_as_much_as_it_may(net, monkeypatch):
+NETS = [MLP([2, 5, 2]), MLP([2, 16, 16, 2], "softplus"), WithLogDensity(MLP([2, 8, 2]))]
+WIDE_BATCH = [(MLP([20, 1, 20]), 2000), (WithLogDensity(MLP([2, 3, 2])), 5000)]
+
+
+@pytest.mark.parametrize(("net", "B"), [*((net, 300) for net in NETS), *WIDE_BATCH])
+def test_a_tape_takes_about_as_much_as_it_may(net, B, monkeypatch):
     """What a block more would take it may leave free; more it takes only where views are larger than thought."""
-    most, z, out, count = 10**7, np.ones((300, net.n)), np.empty((300, net.n)), 0
+    most, z, out, count = 10**7, np.ones((B, net.n)), np.empty((B, net.n)), 0
     monkeypatch.setattr(mlp_tape, "MOST", most)
     tracemalloc.start()
     try:
@@ -221,6 +227,24 @@ def test_a_tape_takes_about_as_much_as_it_may(net, monkeypatch):
     finally:
         tracemalloc.stop()
     assert 0.85 * most <= taken <= 1.05 * most
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sine"])
+@pytest.mark.parametrize("unweighted", [[0], [0, 1, 2]])
+def test_samples_whose_log_density_has_no_weight(activation, unweighted):
+    """As at a stage that a step's end does not read, and in a batch that has others."""
+    net, rng = MLP([2, 5, 2], activation), np.random.default_rng(8)
+    field = WithLogDensity(net)
+    theta, (z, a), out = net.init(rng), rng.normal(size=(2, 3, 3)), rows((3, 3))
+    a[unweighted, -1] = 0.0
+    found = tape(field, z.shape)
+    found.bind(theta)
+    found.linearize(0, z, 0.3, out)
+    found.rewind()
+    found.pullback(0, a, out)
+    z_bar, _, theta_bar = linearize(field, z, 0.3, theta)[1](a)
+    assert close(out, z_bar, 100)
+    assert close(found.theta_bar(), theta_bar, 100)
 
 
 def test_a_density_that_somebody_changed_keeps_its_own_f():
