@@ -16,6 +16,7 @@ from refode.adjoint import LEAST_KEPT, WAYS, adjoint
 from refode.arguments import one_of
 from refode.fields import VectorField
 from refode.march import Lost
+from refode.sensitivities.discrete import explicit
 from refode.sensitivities.taped import Taped
 from refode.solve import Trajectory, solve
 from refode.types import Array
@@ -42,6 +43,8 @@ class Differentiable:
 
         z0 (..., n), theta (m,) and times (T,) as `real_array` leaves them, options as `checked_options` does.
         """
+        if self.way == "discrete":
+            explicit(solver)  # refused before any work
         if self.way == "discrete" and z0.size and len(times) > 1 and Taped.suits(solver, options, len(times)):
             taped: Taped = self.own.__dict__.setdefault("taped", Taped(self.field))
             try:

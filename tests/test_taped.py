@@ -324,6 +324,17 @@ def test_what_the_march_cannot_do_the_plain_solve_explains(field, z0, theta, tim
         Differentiable(field).solve(z0, theta, times, **({"solver": RK45} | options))
 
 
+def test_an_implicit_solver_is_refused_before_any_work():
+    class Forbidden(Pendulum):
+        def __call__(self, z, t, theta):
+            raise AssertionError("f was evaluated")
+
+    with pytest.raises(ValueError, match='needs an explicit Runge-Kutta solve, got Radau; take "backsolve"'):
+        loss_and_gradient(Forbidden(), np.ones(2), SquaredError(np.ones((2, 2))), [0.0, 1.0], solver="Radau")(
+            np.ones(2)
+        )
+
+
 def test_only_what_it_knows_is_marched():
     for method in (*ADAPTIVE, *FIXED):
         assert Taped.suits(method, ["rtol", "atol", "max_nfev", "step"], 5)

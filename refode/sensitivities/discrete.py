@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
+from scipy.integrate import OdeSolver
 
 from refode.fields import linearize
 from refode.sensitivities.sweep import Drift, Sweep, Task
@@ -31,10 +32,7 @@ def discrete(task: Task) -> Sweep:
     Note: P04, P23 (§2.2), E21.
     """
     traj = task.trajectory
-    table = tableau(traj.method)
-    if table is None:
-        name = traj.method.__name__
-        raise ValueError(f'method "discrete" needs an explicit Runge-Kutta solve, got {name}; take "backsolve"')
+    table = explicit(traj.method)
     if traj.step_times is None:
         raise ValueError('method "discrete" needs the accepted steps: solve(..., keep="steps"), "stages" or "times"')
     if not traj.n_steps:
@@ -50,6 +48,15 @@ def discrete(task: Task) -> Sweep:
         a_t += t_bar - sum(power[i] for _, i in interior.get(k, []))  # a_§2, of (z, t) as one state
         drift.visit(a, f, a_t)
     return Sweep(a, theta_bar, **counts, drift=drift)
+
+
+def explicit(method: type[OdeSolver]) -> Tableau:
+    """The tableau of an explicit Runge-Kutta method; ValueError for any other."""
+    table = tableau(method)
+    if table is None:
+        name = method.__name__
+        raise ValueError(f'method "discrete" needs an explicit Runge-Kutta solve, got {name}; take "backsolve"')
+    return table
 
 
 def _power(task: Task, counts: dict[str, int]) -> Array:
