@@ -3,9 +3,9 @@
 It steps as SciPy's RK23, RK45 and DOP853 do, by the same tables, norm and control of the step size (Hairer, Nørsett and
 Wanner, section II.4), and as our Euler and RK4. What differs: the first step is longer, an adaptive step ends at the
 last observation within its reach and interpolates those before it (by DOP853, whose interpolant takes further slopes,
-it ends at each), the last steps before a stop are equal where the last would be a crumb, and what a stop cut short is
-taken up again behind it. And every slope goes onto a tape, that of stage i of step k into slot S k + i; slot S (k + 1)
-holds the slope at the end of step k, with which the next one begins.
+it ends at each), what is left before a stop is divided evenly once it is four steps or fewer, and what a stop cut short
+is taken up again behind it. And every slope goes onto a tape, that of stage i of step k into slot S k + i; slot
+S (k + 1) holds the slope at the end of step k, with which the next one begins.
 
 All arrays are made once and written in place: the gradient of a small net is a few hundred array operations, and what
 it costs is their overhead.
@@ -22,11 +22,9 @@ from refode.tape import Tape
 from refode.types import Array
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0  # SciPy's: of the ideal next step, and by how much it may change at most
-FIRST = 2.0  # makes the guess below half of the step that would do, in the median of random nets and classical fields
-EVEN = 4  # so many steps before a stop or fewer are even: errors add up to less than of long ones and a short one
-FAR = (
-    1e50  # times beyond are left to `solve`: a tape of many layers takes t for a unit's value too, squared, and times 0
-)
+FIRST = 2.0  # half of C^(−1/(q+1)), as below, in the median of random nets and classical fields
+EVEN = 4  # steps left before a stop that are made even: their errors add up to less than of long ones and a short one
+FAR = 1e50  # times beyond are left to `solve`: a tape takes t for an inner layer's unit too, squared, and times 0
 MARCHING = (RK23, RK45, Tsit5, DOP853, Euler, RK4)
 
 
@@ -193,10 +191,10 @@ class March:
         """A guess. One Euler step of h0 shows how fast f changes: |ÿ| ≈ |f(y + h0 ẏ) − ẏ| / h0, |·| as in `_error`.
 
         A step errs by C h^(q+1) |y^(q+1)|, which is 1 for h = (C |y^(q+1)|)^−p, p = 1/(q+1). If derivatives go on
-        growing by λ = |ÿ|/|ẏ|, then |y^(q+1)| = λ^q |ẏ|; FIRST is C^−p. Where ẏ passes through 0 that is far too much:
-        h is no less than Hairer, Nørsett and Wanner's (0.01 / max(|ẏ|, |ÿ|))^p, elsewhere an eighth of what would do.
-        Where ÿ does it is too little: h is at most 100 h0. Their h0 is a hundredth of |y|/|ẏ|; here it is no longer
-        than (0.01 / |ẏ|)^p, since the size of a y far from 0 says nothing of how fast f changes.
+        growing by λ = |ÿ|/|ẏ|, then |y^(q+1)| = λ^q |ẏ|; FIRST is half of C^−p. Where ẏ passes through 0 that is far
+        too much: h is no less than Hairer, Nørsett and Wanner's (0.01 / max(|ẏ|, |ÿ|))^p, elsewhere an eighth of what
+        would do. Where ÿ does it is too little: h is at most 100 h0. Their h0 is a hundredth of |y|/|ẏ|; here it is no
+        longer than (0.01 / |ẏ|)^p, since the size of a y far from 0 says nothing of how fast f changes.
         """
         scale, p = self.atol + self.rtol * size, -self.exponent
         k0, k1 = self.slopes[0], self.slopes[1]
